@@ -1,0 +1,134 @@
+"""The probabilistic ladder network as one module: training pass, and its pieces for coding."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from msgspec import Meta
+from torch import Tensor, nn
+
+from toolkit.options import Options
+from toolkit.training.objective import TrainingPass
+from toolkit_plugins.pln.networks import (
+    Analysis1,
+    Analysis2,
+    Synthesis1,
+    Synthesis2,
+    interpolation_weights,
+)
+
+Width = Annotated[int, Meta(ge=1, le=1024)]
+
+# Pixels in [0, 1] enter and leave the networks centred and scaled to about unit variance.
+CENTRE, SPREAD = 0.5, 4.0
+
+
+class PLNOptions(Options):
+    """Architecture of a PLN, named as in the caption of figure 3.2."""
+
+    widths: tuple[Width, Width, Width] = (64, 128, 192)
+    """N, from the image inwards (the thesis: 192 throughout)."""
+    level1_channels: Width = 128
+    """F: channels of z1, at stride 16."""
+    level2_width: Width = 96
+    """M: width of the networks between the levels (the thesis: 128)."""
+    level2_channels: Width = 24
+    """G: channels of z2, at stride 32."""
+    knots: Annotated[int, Meta(ge=2, le=64)] = 8
+    """Rates at which gains are learned; between them they are interpolated."""
+
+
+def product_of_gaussians(
+    mu_x: Tensor, log_s_x: Tensor, mu_p: Tensor, log_s_p: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Posterior N(mu_x, s_x^2) N(mu_p, s_p^2), standardised by the prior N(mu_p, s_p^2).
+
+    Precision-weighted: ``v = 1 / (s_x^-2 + s_p^-2)``, ``mu = (s_x^-2 mu_x + s_p^-2 mu_p) v``.
+    (Section 3.2.2 prints sigma^-1 for sigma^-2 and gives each mean the other Gaussian's
+    weight, so that a sharp encoder is ignored; this is the correction.)
+
+    Returns (d, log r, a): mean and log scale in units of the prior, and ``a = 1 - r^2``, the
+    share of the precision that the encoder brings.
+    """
+    log_ratio = 2 * (log_s_p - log_s_x)
+    share = torch.sigmoid(log_ratio)
+    d = (mu_x - mu_p) * torch.exp(-log_s_p) * share
+    return d, -0.5 * F.softplus(log_ratio), share
+
+
+def kl_bits(d: Tensor, log_r: Tensor) -> Tensor:
+    """KL[N(d, r^2) || N(0, 1)] in bits, elementwise."""
+    return (0.5 / math.log(2)) * (d * d + torch.exp(2 * log_r) - 1 - 2 * log_r)
+
+
+class PLN(nn.Module):
+    """Two-level PLN, conditioned on the rate in [0, 1] (0: fewest bits)."""
+
+    stride = 32
+    """Sides of the images it takes are multiples of this ..."""
+    least_side = 96
+    """... and at least this, so that mirror padding has something to mirror."""
+
+    def __init__(self, options: PLNOptions) -> None:
+        super().__init__()
+        self.options = options
+        f, g, m, knots = (
+            options.level1_channels,
+            options.level2_channels,
+            options.level2_width,
+            options.knots,
+        )
+        self.analysis1 = Analysis1(options.widths, f, knots)
+        self.analysis2 = Analysis2(f, m, g, knots)
+        self.synthesis2 = Synthesis2(g, m, f, knots)
+        self.synthesis1 = Synthesis1(f, options.widths, knots)
+        # Distortion is traded at lambda ~ 1 / s_x^2: start the scales on that line.
+        with torch.no_grad():
+            slope = torch.linspace(1.1, -1.1, knots)[:, None]
+            self.analysis1.heads.scale_gain.log_gain.copy_(slope.expand(-1, f))
+
+    def blend(self, rate: Tensor) -> Tensor:
+        """Interpolation weights (B, knots) of the rates (B,)."""
+        return interpolation_weights(rate, self.options.knots)
+
+    def encode1(self, x: Tensor, blend: Tensor) -> tuple[Tensor, Tensor]:
+        """Image (B, 3, H, W) in [0, 1] -> mean and log scale of the encoder's Gaussian."""
+        mean, log_scale = self.analysis1((x - CENTRE) * SPREAD, blend)
+        return mean, log_scale.clamp(-12.0, 6.0)
+
+    def posterior2(self, mu_x: Tensor, blend: Tensor) -> tuple[Tensor, Tensor]:
+        """q(z2|x): (d, log r) against the prior N(0, 1); r < 1 (a sigmoid)."""
+        mean, logit = self.analysis2(mu_x, blend)
+        return mean, F.logsigmoid(logit)
+
+    def prior1(self, z2: Tensor, blend: Tensor) -> tuple[Tensor, Tensor]:
+        """p(z1|z2): mean and log scale."""
+        mean, log_scale = self.synthesis2(z2, blend)
+        return mean, log_scale.clamp(-10.0, 10.0)
+
+    def reconstruct(self, z1: Tensor, blend: Tensor) -> Tensor:
+        """z1 -> image (B, 3, H, W), not clipped."""
+        return self.synthesis1(z1, blend).float() / SPREAD + CENTRE
+
+    def training_pass(self, x: Tensor, rate: Tensor) -> TrainingPass:
+        """One sample through the ladder: what the loss needs.
+
+        The level-1 term is an expectation over q(z2|x), taken by one sample (the KL chain
+        rule; section 3.2.2 leaves the expectation out).
+        """
+        blend = self.blend(rate)
+        mu_x, log_s_x = self.encode1(x, blend)
+        d2, log_r2 = self.posterior2(mu_x, blend)
+        z2 = d2 + torch.randn_like(d2) * torch.exp(log_r2)
+        mu_p, log_s_p = self.prior1(z2, blend)
+        d1, log_r1, _ = product_of_gaussians(mu_x, log_s_x, mu_p, log_s_p)
+        c1 = d1 + torch.randn_like(d1) * torch.exp(log_r1)
+        x_hat = self.reconstruct(mu_p + torch.exp(log_s_p) * c1, blend)
+        bits = {
+            "level1": kl_bits(d1, log_r1).sum((1, 2, 3)),
+            "level2": kl_bits(d2, log_r2).sum((1, 2, 3)),
+        }
+        return TrainingPass(x_hat, bits)

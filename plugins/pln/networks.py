@@ -1,0 +1,205 @@
+"""Networks of the probabilistic ladder network (PLN).
+
+Flamich, "Compression without Quantization" (2019), figure 3.2, in a rate-conditioned
+form: one set of weights serves every rate.
+
+::
+
+    x --> Analysis1 --> (mu_x, log s_x) ------------------+
+                          |                               |  product of Gaussians
+                          mu_x --> Analysis2 --> q(z2|x)  |        |
+                                                  |       v        v
+                              z2 ~ q --> Synthesis2 --> p(z1|z2), q(z1|z2,x)
+                                                                   |
+                                                       z1 ~ q --> Synthesis1 --> x_hat
+
+z1 has stride 16, z2 stride 32. Departures from the figure, each for speed and none of
+them visible in the data flow: upsampling convolutions are 3x3 convolutions to four times
+the channels and a pixel shuffle (a 6x6 kernel in sub-pixel form), and the width may grow
+with the stride, where the figure has one width N.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LEAK = 0.2
+
+
+class MirrorConv2d(nn.Conv2d):
+    """Convolution of odd kernel size k, "same" size over the stride, mirror padding.
+
+    Input (B, C_in, H, W), output (B, C_out, ceil(H / stride), ceil(W / stride)).
+    H and W must exceed (k - 1) / 2, since a mirror can't show more than there is.
+    """
+
+    def __init__(self, c_in: int, c_out: int, kernel: int = 5, stride: int = 1) -> None:
+        super().__init__(c_in, c_out, kernel, stride, kernel // 2, padding_mode="reflect")
+
+    def reset_parameters(self) -> None:
+        fan_in = self.in_channels * self.kernel_size[0] * self.kernel_size[1]
+        nn.init.normal_(self.weight, std=1 / math.sqrt(fan_in))
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+
+class SubPixelConv2d(nn.Module):
+    """Upsampling by 2: a 3x3 convolution to 4 C_out channels, then a pixel shuffle."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.conv = MirrorConv2d(c_in, 4 * c_out, kernel=3)
+        # four interleaved kernels, one an output phase: the optimiser treats them apart
+        self.conv.weight.interleaved = 4  # type: ignore[attr-defined]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.conv(x), 2)
+
+
+class GDN(nn.Module):
+    """Generalized divisive normalization (Balle et al. 2016, "Density modeling of images").
+
+    ``y_i = x_i / sqrt(beta_i + sum_j gamma_ij x_j^2)``, or times the root for the inverse.
+    The same function as ``compressai.layers.GDN`` (a test holds the two together), written as
+    one matrix product over channels-last memory, several times faster in bfloat16 on CPU, and
+    without CompressAI's import, which takes longer than coding a picture. Square roots of beta
+    and gamma are stored, so that both stay non-negative.
+    """
+
+    def __init__(self, channels: int, inverse: bool = False) -> None:
+        super().__init__()
+        self.inverse = inverse
+        self.root_beta = nn.Parameter(torch.ones(channels))
+        root_gamma = torch.full((channels, channels), 0.01)
+        root_gamma.fill_diagonal_(math.sqrt(0.1))
+        self.root_gamma = nn.Parameter(root_gamma)
+
+    def forward(self, x: Tensor) -> Tensor:
+        last = x.permute(0, 2, 3, 1)
+        norm = F.linear(last * last, self.root_gamma**2, self.root_beta**2 + 1e-6)
+        norm = norm.to(x.dtype)
+        last = last * (norm.sqrt() if self.inverse else norm.rsqrt())
+        return last.permute(0, 3, 1, 2)
+
+
+class RateGain(nn.Module):
+    """Per-channel gain that depends on the rate: log-gains at ``knots`` rates, interpolated."""
+
+    def __init__(self, channels: int, knots: int) -> None:
+        super().__init__()
+        self.log_gain = nn.Parameter(torch.zeros(knots, channels))
+
+    def log(self, blend: Tensor) -> Tensor:
+        """Log-gains, (B, C, 1, 1), for the interpolation weights ``blend`` (B, knots)."""
+        return (blend @ self.log_gain)[:, :, None, None]
+
+    def forward(self, x: Tensor, blend: Tensor) -> Tensor:
+        return x * self.log(blend).exp().to(x.dtype)
+
+
+def interpolation_weights(rate: Tensor, knots: int) -> Tensor:
+    """Linear interpolation weights (B, knots) of ``rate`` (B,) in [0, 1] between equal knots."""
+    position = rate.clamp(0, 1) * (knots - 1)
+    index = torch.arange(knots, device=rate.device, dtype=rate.dtype)
+    return (1 - (position[:, None] - index).abs()).clamp_min(0)
+
+
+class GaussianHeads(nn.Module):
+    """Two convolutions: the means, and the log scales (natural), of one Gaussian a latent.
+
+    The means get a rate gain, the log scales a rate offset; both float32 from here on.
+    """
+
+    def __init__(
+        self, c_in: int, channels: int, knots: int, *, stride: int = 1, log_scale: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.mean = MirrorConv2d(c_in, channels, stride=stride)
+        self.log_scale = MirrorConv2d(c_in, channels, stride=stride)
+        self.mean_gain = RateGain(channels, knots)
+        self.scale_gain = RateGain(channels, knots)
+        with torch.no_grad():
+            self.log_scale.weight.mul_(0.1)
+            assert self.log_scale.bias is not None
+            self.log_scale.bias.fill_(log_scale)
+
+    def forward(self, x: Tensor, blend: Tensor) -> tuple[Tensor, Tensor]:
+        mean = self.mean_gain(self.mean(x).float(), blend)
+        return mean, self.log_scale(x).float() + self.scale_gain.log(blend)
+
+
+class Analysis1(nn.Module):
+    """Image (B, 3, H, W), centred -> mean and log scale of the encoder's Gaussian, stride 16."""
+
+    def __init__(self, widths: tuple[int, ...], channels: int, knots: int) -> None:
+        super().__init__()
+        inputs = (3, *widths[:-1])
+        self.convs = nn.ModuleList(
+            MirrorConv2d(a, b, stride=2) for a, b in zip(inputs, widths, strict=True)
+        )
+        self.norms = nn.ModuleList(GDN(w) for w in widths)
+        self.gains = nn.ModuleList(RateGain(w, knots) for w in widths)
+        # exp(-2.5): a posterior that starts sharp learns faster than one as wide as the prior
+        self.heads = GaussianHeads(widths[-1], channels, knots, stride=2, log_scale=-2.5)
+
+    def forward(self, x: Tensor, blend: Tensor) -> tuple[Tensor, Tensor]:
+        for conv, norm, gain in zip(self.convs, self.norms, self.gains, strict=True):
+            x = gain(norm(conv(x)), blend)
+        return cast(tuple[Tensor, Tensor], self.heads(x, blend))
+
+
+class Analysis2(nn.Module):
+    """Encoder means of level 1 -> mean and logit of the scale of q(z2|x), stride 2."""
+
+    def __init__(self, c_in: int, width: int, channels: int, knots: int) -> None:
+        super().__init__()
+        self.gain = RateGain(c_in, knots)
+        self.conv1 = MirrorConv2d(c_in, width)
+        self.conv2 = MirrorConv2d(width, width)
+        self.heads = GaussianHeads(width, channels, knots, stride=2)
+
+    def forward(self, mean: Tensor, blend: Tensor) -> tuple[Tensor, Tensor]:
+        x = F.leaky_relu(self.conv1(self.gain(mean, blend)), LEAK)
+        x = F.leaky_relu(self.conv2(x), LEAK)
+        return cast(tuple[Tensor, Tensor], self.heads(x, blend))
+
+
+class Synthesis2(nn.Module):
+    """z2 -> mean and log scale of the prior p(z1|z2)."""
+
+    def __init__(self, c_in: int, width: int, channels: int, knots: int) -> None:
+        super().__init__()
+        self.gain = RateGain(c_in, knots)
+        self.up = SubPixelConv2d(c_in, width)
+        self.conv = MirrorConv2d(width, width)
+        self.heads = GaussianHeads(width, channels, knots)
+
+    def forward(self, z2: Tensor, blend: Tensor) -> tuple[Tensor, Tensor]:
+        x = F.leaky_relu(self.up(self.gain(z2, blend)), LEAK)
+        x = F.leaky_relu(self.conv(x), LEAK)
+        return cast(tuple[Tensor, Tensor], self.heads(x, blend))
+
+
+class Synthesis1(nn.Module):
+    """z1 -> centred image (B, 3, 16 h, 16 w)."""
+
+    def __init__(self, c_in: int, widths: tuple[int, ...], knots: int) -> None:
+        super().__init__()
+        outputs = widths[::-1]
+        inputs = (c_in, *outputs[:-1])
+        self.gain = RateGain(c_in, knots)
+        self.ups = nn.ModuleList(SubPixelConv2d(a, b) for a, b in zip(inputs, outputs, strict=True))
+        self.norms = nn.ModuleList(GDN(w, inverse=True) for w in outputs)
+        self.gains = nn.ModuleList(RateGain(w, knots) for w in outputs)
+        self.last = SubPixelConv2d(outputs[-1], 3)
+
+    def forward(self, z1: Tensor, blend: Tensor) -> Tensor:
+        x = self.gain(z1, blend)
+        for up, norm, gain in zip(self.ups, self.norms, self.gains, strict=True):
+            x = gain(norm(up(x)), blend)
+        return cast(Tensor, self.last(x))

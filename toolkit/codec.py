@@ -1,0 +1,159 @@
+"""What a codec is: image in, bytes out, and back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from toolkit.errors import InputError
+from toolkit.options import Options
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL import Image as PILImage
+
+    from toolkit.container import Container
+    from toolkit.specs import CodecSpec
+
+    Pixels = NDArray[np.uint8]
+    ImageLike = Pixels | PILImage.Image | str | Path
+
+CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
+MODES = {channels: mode for mode, channels in CHANNELS.items()}
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A coded image and what is known about it."""
+
+    data: bytes
+    """The file."""
+    reconstruction: Pixels | None = None
+    """What the decoder will show, where the encoder knows it; uint8 (H, W, C)."""
+    theoretical_bits: float | None = None
+    """KL + 2 log2(KL + 1), in bits, for codecs that send samples (thesis, section 4.2)."""
+    parts: dict[str, float] = field(default_factory=dict)
+    """Bits of the file by what they are for; they add up to its size."""
+    kl_bits: dict[str, float] = field(default_factory=dict)
+    """KL[q || p] in bits of each level, for codecs that send samples."""
+    coder_seconds: float | None = None
+    """Time in the entropy coder or sampler, the network left out."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded image."""
+
+    pixels: Pixels
+    coder_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class DecodeSettings:
+    """How to decode: none of it changes what a file means."""
+
+    precision: Literal["float32", "float64", "bfloat16"] = "float32"
+    threads: int | None = None
+    weights: Path | None = None
+
+
+class Codec(ABC):
+    """Base class of codecs.
+
+    A subclass sets ``options_class``, and its constructor takes (spec, options). The one
+    number that trades rate for quality is the ``point`` of ``encode``, in the units of the
+    spec's knob.
+    """
+
+    options_class: ClassVar[type[Options]] = Options
+
+    def __init__(self, spec: CodecSpec, options: Any) -> None:
+        self.spec = spec
+        self.options = options
+
+    def encode(self, image: ImageLike, point: float) -> Encoded:
+        """Code an image: a uint8 array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), a PIL image
+        or a path.
+
+        Raises InputError for an image that can't be read or coded.
+        """
+        knob = self.spec.knob
+        if not knob.low <= point <= knob.high:
+            raise InputError(
+                f"{self.spec.name}: {knob.name} must be {knob.low:g} to {knob.high:g}, not {point}"
+            )
+        return self.encode_pixels(as_pixels(image), point)
+
+    @abstractmethod
+    def encode_pixels(self, pixels: Pixels, point: float) -> Encoded:
+        """Code uint8 pixels (H, W, C), C being 1, 3 or 4."""
+
+    @abstractmethod
+    def decode(self, data: bytes, settings: DecodeSettings = DecodeSettings()) -> Decoded:
+        """Decode a file of this codec. Raises a ``container.BadFile`` for one that is not."""
+
+    @classmethod
+    def for_file(
+        cls, spec: CodecSpec, container: Container, settings: DecodeSettings
+    ) -> Codec:
+        """The codec that decodes ``container``; its options come from the file alone."""
+        return cls(spec, cls.options_class())
+
+    def identity(self) -> dict[str, Any]:
+        """What, beside the options, a result depends on: stream version, weights, libraries."""
+        return {}
+
+
+def as_pixels(image: ImageLike) -> Pixels:
+    """An image in any accepted form as uint8 (H, W, C) with C of 1, 3 or 4.
+
+    Palettes and bilevel images are expanded, gray with alpha becomes RGBA; 16-bit, float and
+    CMYK images are refused, since converting them silently would change what is measured.
+    Raises InputError.
+    """
+    if isinstance(image, np.ndarray):
+        return _checked(image)
+    from PIL import Image
+
+    if isinstance(image, (str, Path)):
+        try:
+            with Image.open(image) as opened:
+                opened.load()
+                return as_pixels(opened)
+        except FileNotFoundError:
+            raise InputError(f"{image}: no such file") from None
+        except Image.DecompressionBombError as error:
+            raise InputError(f"{image}: {error}") from None
+        except (OSError, SyntaxError, ValueError) as error:
+            raise InputError(f"{image}: not an image that can be read ({error})") from None
+    mode = image.mode
+    if mode in ("1", "P", "PA", "LA", "La", "RGBa"):
+        transparent = mode in ("PA", "LA", "La", "RGBa") or "transparency" in image.info
+        image = image.convert("RGBA" if transparent else "L" if mode == "1" else "RGB")
+    elif mode not in CHANNELS:
+        raise InputError(f"image mode {mode} isn't supported: convert it to 8-bit L, RGB or RGBA")
+    return _checked(np.asarray(image))
+
+
+def _checked(array: np.ndarray) -> Pixels:
+    if array.dtype != np.uint8:
+        raise InputError(f"an image array must be uint8, not {array.dtype}")
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in MODES or 0 in array.shape:
+        raise InputError(f"an image array must be (H, W, 1, 3 or 4), not {array.shape}")
+    return np.ascontiguousarray(array)
+
+
+def mode_of(pixels: Pixels) -> str:
+    """``L``, ``RGB`` or ``RGBA``."""
+    return MODES[pixels.shape[2]]
+
+
+def as_rgb(pixels: Pixels) -> Pixels:
+    """(H, W, 3): gray repeated, alpha dropped."""
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels[:, :, :3]

@@ -1,0 +1,1 @@
+"""Training: recipe, data, optimiser, loop, export. Imports torch; the rest of the host doesn't."""

@@ -1,0 +1,90 @@
+"""What the machine has: device, arithmetic, threads. Measured, not guessed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from toolkit.errors import MissingError
+from toolkit.training.recipe import Recipe
+
+
+def _conv_seconds(dtype: torch.dtype) -> float:
+    x = torch.randn(2, 64, 64, 64).to(dtype, memory_format=torch.channels_last)
+    w = torch.randn(64, 64, 5, 5).to(dtype)
+    best = float("inf")
+    for _ in range(4):
+        start = time.perf_counter()
+        F.conv2d(x, w, padding=2)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def choose_device(recipe: Recipe, local_rank: int = 0) -> torch.device:
+    """The recipe's device; auto takes CUDA where there is one."""
+    has_cuda = torch.cuda.is_available()
+    if recipe.device == "cuda" and not has_cuda:
+        raise MissingError("device: cuda was asked for, and torch sees no CUDA device")
+    if has_cuda and recipe.device != "cpu":
+        return torch.device("cuda", local_rank)
+    return torch.device("cpu")
+
+
+def choose_precision(recipe: Recipe, device: torch.device) -> torch.dtype:
+    """bfloat16 on CUDA, and on CPUs that convolve at least 1.4 times faster in it."""
+    if recipe.precision != "auto":
+        return torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32
+    if device.type == "cuda":
+        return torch.bfloat16
+    gain = _conv_seconds(torch.float32) / _conv_seconds(torch.bfloat16)
+    return torch.bfloat16 if gain > 1.4 else torch.float32
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[None]:
+    """Mixed precision for ``dtype``, or nothing for float32."""
+    if dtype == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype)
+
+
+class ThreadTuner:
+    """Runs steps with as many torch threads as make them fastest on this machine, now.
+
+    On a machine that other programs share, two threads that wait for each other can be
+    slower than one; who else runs changes by the minute. Every ``interval`` seconds a few
+    steps are timed at each candidate count.
+    """
+
+    def __init__(self, threads: int | str, interval: float = 60.0) -> None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        self.candidates = sorted({1, max(1, (cores or 1) // 2), cores or 1})
+        self.interval = interval
+        self.pending: list[int] = []
+        self.times: dict[int, float] = {}
+        self.next_probe = 0.0 if threads == "auto" else float("inf")
+        if threads != "auto":
+            torch.set_num_threads(int(threads))
+
+    def run(self, step: Callable[[], None]) -> None:
+        """Run one step, as part of a probe where one is due."""
+        now = time.monotonic()
+        if not self.pending and now >= self.next_probe and len(self.candidates) > 1:
+            self.pending = self.candidates * 3
+            self.times = {}
+            self.next_probe = now + self.interval
+        if not self.pending:
+            step()
+            return
+        count = self.pending.pop()
+        torch.set_num_threads(count)
+        start = time.perf_counter()
+        step()
+        seconds = time.perf_counter() - start
+        self.times[count] = min(seconds, self.times.get(count, float("inf")))
+        if not self.pending:
+            torch.set_num_threads(min(self.times, key=lambda n: self.times[n]))

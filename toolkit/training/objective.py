@@ -1,0 +1,77 @@
+"""Rate-distortion objective over a range of lambdas."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.training.recipe import Objective
+
+
+class TrainingPass(NamedTuple):
+    """What a trainable entropy model returns for a batch."""
+
+    x_hat: Tensor
+    """Reconstruction (B, 3, H, W), pixels in [0, 1], not clipped."""
+    bits: dict[str, Tensor]
+    """Bits of each part of the code, (B,) each: KL for coded samples, -log2 p for symbols."""
+
+
+class TrainableModel(Protocol):
+    """An entropy model that ``toolkit train`` can train: an ``nn.Module`` with this method."""
+
+    def training_pass(self, x: Tensor, rate: Tensor) -> TrainingPass:
+        """Images (B, 3, H, W) in [0, 1] at the rates (B,) in [0, 1], through the model."""
+        ...
+
+
+class Loss(NamedTuple):
+    """Loss of a batch and the figures that a log wants."""
+
+    value: Tensor
+    bpp: float
+    psnr: float
+
+
+def distortion(x: Tensor, x_hat: Tensor, kind: str) -> Tensor:
+    """D of each image, (B,), in the units that ``Objective`` names."""
+    if kind == "mse":
+        return 255.0**2 * (x - x_hat).square().mean((1, 2, 3))
+    if kind == "mae":
+        return 3 * (x - x_hat).abs().mean((1, 2, 3))
+    from pytorch_msssim import ms_ssim
+
+    # five scales of an 11-pixel window need 161 pixels; smaller crops get a smaller window
+    window = 11 if min(x.shape[-2:]) > 160 else 7 if min(x.shape[-2:]) > 96 else 3
+    return 1 - ms_ssim(x, x_hat, data_range=1.0, size_average=False, win_size=window)
+
+
+class RateDistortion(nn.Module):
+    """The loss of a recipe; holds gamma's logarithm where the Laplace scale is learned."""
+
+    def __init__(self, options: Objective) -> None:
+        super().__init__()
+        self.options = options
+        self.log_gamma = nn.Parameter(torch.tensor(-3.0), requires_grad=options.learned_scale)
+
+    def lambdas(self, rate: Tensor) -> Tensor:
+        """lambda of each rate in [0, 1]: geometric from lambda_min to lambda_max."""
+        low, high = math.log(self.options.lambda_min), math.log(self.options.lambda_max)
+        return torch.exp(low + (high - low) * rate)
+
+    def forward(self, x: Tensor, rate: Tensor, result: TrainingPass, step: int) -> Loss:
+        o = self.options
+        pixels = x.shape[-2] * x.shape[-1]
+        bpp = torch.stack(list(result.bits.values())).sum(0) / pixels
+        d = distortion(x, result.x_hat, o.distortion)
+        if o.learned_scale:
+            d = d * torch.exp(-self.log_gamma) + 3 * (1 + self.log_gamma / math.log(2))
+        warm = min(1.0, step / o.kl_warmup) if o.kl_warmup else 1.0
+        lambdas = self.lambdas(rate)
+        value = ((lambdas * d + warm * bpp) / lambdas**o.balance).mean()
+        mse = (x - result.x_hat).detach().square().mean((1, 2, 3))
+        psnr = -10 * torch.log10(mse.clamp_min(1e-10)).mean()
+        return Loss(value, float(bpp.detach().mean()), float(psnr))

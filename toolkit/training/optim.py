@@ -1,0 +1,80 @@
+"""Muon for convolution kernels, Adam for the rest, behind one ``step``."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.training.recipe import Optimizer, Schedule
+
+
+def _matrices(kernel: nn.Parameter, values: Tensor | None) -> list[Tensor]:
+    """``values``, shaped as ``kernel``, as the matrices that Muon makes orthogonal."""
+    assert values is not None
+    count = getattr(kernel, "interleaved", 1)
+    flat = values.reshape(values.shape[0], -1)
+    return [flat[i::count] for i in range(count)]
+
+
+class MixedOptimizer:
+    """Orthogonalised momentum (Muon, Jordan et al. 2024) on kernels flattened to matrices.
+
+    ``torch.optim.Muon`` takes matrices only, so it is given views of the kernels as
+    (C_out, C_in k k). A kernel that feeds a pixel shuffle is four convolutions in one (its
+    parameter says so by an attribute ``interleaved = 4``) and gives four matrices, which
+    also takes a quarter of the time. Everything that is no kernel goes to Adam.
+    """
+
+    def __init__(self, model: nn.Module, options: Optimizer) -> None:
+        self.options = options
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        kernels = [p for p in self.parameters if p.ndim == 4] if options.kernels == "muon" else []
+        taken = {id(p) for p in kernels}
+        others = [p for p in self.parameters if id(p) not in taken]
+        self.kernels = kernels
+        self.matrices = [nn.Parameter(m.detach()) for p in kernels for m in _matrices(p, p)]
+        self.parts: list[tuple[torch.optim.Optimizer, float]] = [
+            (torch.optim.Adam(others, betas=(0.9, 0.99)), options.other_lr)
+        ]
+        if kernels:
+            muon = torch.optim.Muon(
+                self.matrices, momentum=0.95, weight_decay=0.0, adjust_lr_fn="original"
+            )
+            self.parts.append((muon, options.kernel_lr))
+
+    def step(self, scale: float) -> float:
+        """One step at ``scale`` times the learning rates; clears gradients, returns their norm.
+
+        A step whose gradient isn't finite is left out.
+        """
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.options.clip))
+        if math.isfinite(norm):
+            gradients = (g for p in self.kernels for g in _matrices(p, p.grad))
+            for matrix, gradient in zip(self.matrices, gradients, strict=True):
+                matrix.grad = gradient
+            for optimizer, lr in self.parts:
+                for group in optimizer.param_groups:
+                    group["lr"] = lr * scale
+                optimizer.step()
+        for parameter in self.parameters:
+            parameter.grad = None
+        return norm
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        return [optimizer.state_dict() for optimizer, _ in self.parts]
+
+    def load_state_dict(self, state: list[dict[str, Any]]) -> None:
+        for (optimizer, _), part in zip(self.parts, state, strict=True):
+            optimizer.load_state_dict(part)
+
+
+def learning_rate_scale(schedule: Schedule, step: int, progress: float) -> float:
+    """Share of the full learning rate: linear warm-up, constant, cosine to ``floor``."""
+    warm = min(1.0, (step + 1) / schedule.warmup) if schedule.warmup else 1.0
+    if progress <= schedule.flat:
+        return warm
+    turn = (min(progress, 1.0) - schedule.flat) / (1 - schedule.flat)
+    return warm * (schedule.floor + (1 - schedule.floor) * 0.5 * (1 + math.cos(math.pi * turn)))

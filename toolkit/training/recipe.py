@@ -1,0 +1,130 @@
+"""The training recipe: one YAML file that says all there is to say about a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from msgspec import Meta, field
+
+from toolkit.errors import InputError, UsageError
+from toolkit.options import Options, parse_options
+
+Positive = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class Data(Options):
+    """Where pictures come from."""
+
+    folder: str
+    """Folder of images, searched recursively."""
+    hold_out: Annotated[int, Meta(ge=0)] = 24
+    """How many images, spread evenly over the sorted list, are kept aside for validation."""
+    memory_mb: Count = 2048
+    """Decoded images kept in memory; a larger folder passes through piece by piece."""
+
+
+class Objective(Options):
+    """Loss: ``(lambda D + bits per pixel) / lambda^balance``, lambda drawn uniformly in log.
+
+    D is ``255^2 MSE`` (CompressAI's convention), ``3 MAE`` (the Laplace log-likelihood a
+    pixel; lambda = 1 / (beta ln 2) for the thesis's beta), or ``1 - MS-SSIM``.
+    """
+
+    distortion: Literal["mse", "mae", "ms-ssim"] = "mse"
+    lambda_min: Positive = 0.0018
+    lambda_max: Positive = 0.0483
+    learned_scale: bool = False
+    """With mae: learn the Laplace scale gamma; the loss is D / gamma + 3 log2(2 gamma) + bits
+    (gamma-PLN; thesis section 3.3.1 with the normaliser that it leaves out), and lambda
+    multiplies the first two terms."""
+    balance: Share = 0.5
+    kl_warmup: Annotated[int, Meta(ge=0)] = 1000
+    """Steps over which the weight of the rate grows linearly from 0 to 1."""
+
+
+class Phase(Options):
+    """Crop size and batch size until a share of the run is done."""
+
+    until: Share
+    crop: Annotated[int, Meta(ge=64, multiple_of=32)] = 128
+    batch: Count = 8
+
+
+class Schedule(Options):
+    """Length of the run, and the learning rate over it: warm-up, constant, cosine."""
+
+    steps: Count | None = None
+    minutes: Positive | None = None
+    """Bound by steps, by minutes of training, or by whichever comes first."""
+    warmup: Annotated[int, Meta(ge=0)] = 100
+    flat: Share = 0.3
+    floor: Share = 0.03
+    phases: tuple[Phase, ...] = (Phase(until=1.0),)
+
+
+class Optimizer(Options):
+    """Muon for convolution kernels, Adam for everything else."""
+
+    kernel_lr: Positive = 0.006
+    other_lr: Positive = 0.001
+    kernels: Literal["muon", "adam"] = "muon"
+    clip: Positive = 20.0
+
+
+class Ema(Options):
+    """Exponential moving average of the weights; what is validated and exported."""
+
+    decay: Share = 0.995
+    every: Count = 5
+
+
+class Recipe(Options):
+    """A training run."""
+
+    model: str
+    """Name of a trainable entropy model (``toolkit plugins`` lists them)."""
+    data: Data
+    options: dict[str, Any] = field(default_factory=dict)
+    """The model's own options."""
+    objective: Objective = Objective()
+    schedule: Schedule = Schedule(steps=100_000)
+    optimizer: Optimizer = Optimizer()
+    ema: Ema = Ema()
+    seed: Annotated[int, Meta(ge=0)] = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    threads: int | Literal["auto"] = "auto"
+    """Torch threads; auto: as many as make steps fastest, measured again every minute."""
+    checkpoint_minutes: Positive = 3.0
+    validate_minutes: Positive = 6.0
+
+
+def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
+    """Read a recipe. ``overrides`` maps dotted keys to values (``{"data.folder": "pics"}``).
+
+    Raises InputError where the file can't be read, UsageError where it says the wrong thing.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: a recipe is a mapping of keys to values")
+    for key, value in (overrides or {}).items():
+        *parents, last = key.split(".")
+        at = values
+        for name in parents:
+            at = at.setdefault(name, {})
+            if not isinstance(at, dict):
+                raise UsageError(f"{key}: '{name}' is not a mapping")
+        at[last] = value
+    recipe = parse_options(Recipe, values, str(path))
+    if recipe.schedule.steps is None and recipe.schedule.minutes is None:
+        raise UsageError(f"{path}: schedule needs steps, minutes or both")
+    if recipe.objective.lambda_min > recipe.objective.lambda_max:
+        raise UsageError(f"{path}: objective.lambda_min is above lambda_max")
+    return recipe
