@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image as PILImage
 
     from toolkit.container import Container
+    from toolkit.plugins import Plugins
     from toolkit.specs import CodecSpec
 
     Pixels = NDArray[np.uint8]
@@ -34,8 +35,6 @@ class Encoded:
     """The file."""
     reconstruction: Pixels | None = None
     """What the decoder will show, where the encoder knows it; uint8 (H, W, C)."""
-    theoretical_bits: float | None = None
-    """KL + 2 log2(KL + 1), in bits, for codecs that send samples (thesis, section 4.2)."""
     parts: dict[str, float] = field(default_factory=dict)
     """Bits of the file by what they are for; they add up to its size."""
     kl_bits: dict[str, float] = field(default_factory=dict)
@@ -53,6 +52,16 @@ class Decoded:
 
 
 @dataclass(frozen=True)
+class Theoretical:
+    """What an ideal coder would reach (thesis, section 4.2)."""
+
+    bits: float
+    """KL + 2 log2(KL + 1), KL the sum over all levels in bits."""
+    pixels: Pixels
+    """Reconstruction from a plain posterior sample."""
+
+
+@dataclass(frozen=True)
 class DecodeSettings:
     """How to decode: none of it changes what a file means."""
 
@@ -64,16 +73,26 @@ class DecodeSettings:
 class Codec(ABC):
     """Base class of codecs.
 
-    A subclass sets ``options_class``, and its constructor takes (spec, options). The one
-    number that trades rate for quality is the ``point`` of ``encode``, in the units of the
-    spec's knob.
+    A subclass sets ``options_class``; its constructor takes what this one takes, and does
+    nothing slow: weights load when first needed. The one number that trades rate for quality
+    is the ``point`` of ``encode``, in the units of the spec's knob.
     """
 
     options_class: ClassVar[type[Options]] = Options
 
-    def __init__(self, spec: CodecSpec, options: Any) -> None:
+    def __init__(self, spec: CodecSpec, options: Any, plugins: Plugins | None = None) -> None:
         self.spec = spec
         self.options = options
+        self._plugins = plugins
+
+    @property
+    def plugins(self) -> Plugins:
+        """All plugins, for codecs made of other plugins' parts (samplers)."""
+        if self._plugins is None:
+            from toolkit.plugins import load_plugins
+
+            self._plugins = load_plugins()
+        return self._plugins
 
     def encode(self, image: ImageLike, point: float) -> Encoded:
         """Code an image: a uint8 array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), a PIL image
@@ -96,12 +115,20 @@ class Codec(ABC):
     def decode(self, data: bytes, settings: DecodeSettings = DecodeSettings()) -> Decoded:
         """Decode a file of this codec. Raises a ``container.BadFile`` for one that is not."""
 
+    def theoretical(self, pixels: Pixels, point: float) -> Theoretical | None:
+        """The bound that the thesis draws beside the actual curve, where it has a meaning."""
+        return None
+
     @classmethod
     def for_file(
-        cls, spec: CodecSpec, container: Container, settings: DecodeSettings
+        cls,
+        spec: CodecSpec,
+        container: Container,
+        settings: DecodeSettings,
+        plugins: Plugins | None = None,
     ) -> Codec:
         """The codec that decodes ``container``; its options come from the file alone."""
-        return cls(spec, cls.options_class())
+        return cls(spec, cls.options_class(), plugins)
 
     def identity(self) -> dict[str, Any]:
         """What, beside the options, a result depends on: stream version, weights, libraries."""
