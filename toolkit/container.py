@@ -13,7 +13,51 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from toolkit.errors import InputError, ToolkitError
+from toolkit.badfile import (
+    BadFile,
+    BadHeader,
+    BadStream,
+    ChecksumMismatch,
+    LimitExceeded,
+    NewerVersion,
+    NotAContainer,
+    OtherModel,
+    TrailingData,
+    Truncated,
+    UnknownPlugin,
+)
+from toolkit.errors import InputError
+from toolkit.fields import Fields, block, varint
+
+# the errors are part of this module for whoever uses it
+__all__ = [
+    "FINGERPRINT_BYTES",
+    "LIMITS",
+    "MAGIC",
+    "VERSION",
+    "BadFile",
+    "BadHeader",
+    "BadStream",
+    "ChecksumMismatch",
+    "Container",
+    "Header",
+    "LimitExceeded",
+    "Limits",
+    "NewerVersion",
+    "NotAContainer",
+    "OtherModel",
+    "Stream",
+    "StreamEntry",
+    "TrailingData",
+    "Truncated",
+    "UnknownPlugin",
+    "is_container",
+    "parts_in_bits",
+    "read_container",
+    "read_file",
+    "read_header",
+    "write_container",
+]
 
 MAGIC = b"\x89QFI\r\n\x1a\n"
 """As PNG's: a high bit, CR LF, ^Z and LF show a transfer in text mode."""
@@ -26,57 +70,6 @@ _MODES = ("L", "RGB", "RGBA")
 _HAS_FINGERPRINT = 4
 _CODEC_NAME = re.compile(r"[a-z0-9][a-z0-9+._-]{0,39}")
 _STREAM_NAME = re.compile(r"[!-~]{1,40}")
-_AGAIN = "get a fresh copy"
-
-
-class BadFile(ToolkitError):
-    """A file that can't be decoded. One subclass for each way a file can be bad."""
-
-    exit_status = 3
-
-
-class NotAContainer(BadFile):
-    """It doesn't start as a .qf file does."""
-
-
-class NewerVersion(BadFile):
-    """Written by a later version of the format, or of a codec's stream."""
-
-
-class Truncated(BadFile):
-    """It ends before its declared end."""
-
-
-class TrailingData(BadFile):
-    """It goes on after its declared end."""
-
-
-class ChecksumMismatch(BadFile):
-    """Header or stream differ from what was written."""
-
-
-class LimitExceeded(BadFile):
-    """It declares, or is, more than the limits allow."""
-
-
-class BadHeader(BadFile):
-    """The header's checksum holds, but it says what no writer of this format may say."""
-
-
-class UnknownPlugin(BadFile):
-    """The codec or sampler that the file names isn't there."""
-
-    exit_status = 4
-
-
-class OtherModel(BadFile):
-    """Written with other weights than those at hand."""
-
-    exit_status = 4
-
-
-class BadStream(BadFile):
-    """A stream, or a file of a codec's own format, that its decoder can't make sense of."""
 
 
 @dataclass(frozen=True)
@@ -178,19 +171,15 @@ def read_header(data: bytes, limits: Limits = LIMITS) -> Header:
     _limit("file bytes", len(data), limits.file_bytes)
     _check_magic(data)
     major, minor = data[len(MAGIC)], data[len(MAGIC) + 1]
-    if (major, minor) > VERSION or major == 0:
+    if (major, minor) > VERSION:
         _refuse_version(major, minor)
-    fields = _Fields(data, _FIXED, len(data))
-    body = fields.number()
-    start = fields.at
-    end = start + body + _CRC_BYTES
-    _limit("header bytes", end, limits.header_bytes)
-    if len(data) < end:
-        raise Truncated(f"ends at byte {len(data)}, within its header of {end}: {_AGAIN}")
+    if major == 0:
+        raise BadHeader(f"byte {len(MAGIC)}: there is no format version 0; get a fresh copy")
+    start, end = _header_extent(data, limits)
     expected = int.from_bytes(data[end - _CRC_BYTES : end], "little")
     intact = zlib.crc32(memoryview(data)[: end - _CRC_BYTES]) == expected
     try:
-        header = _parse(_Fields(data, start, start + body), (major, minor), end, limits)
+        header = _parse(Fields(data, start, end - _CRC_BYTES), (major, minor), end, limits)
     except BadHeader:
         if intact:
             raise
@@ -218,7 +207,7 @@ def read_container(
         if zlib.crc32(content) != entry.crc:
             raise ChecksumMismatch(
                 f"stream '{entry.name}' (bytes {entry.offset} to {entry.offset + entry.length}) "
-                f"is damaged: its checksum doesn't match; {_AGAIN}"
+                f"is damaged: its checksum doesn't match; get a fresh copy"
             )
         streams.append(Stream(entry.name, content))
     return Container(
@@ -244,22 +233,22 @@ def write_container(container: Container, limits: Limits = LIMITS) -> bytes:
         flags |= _HAS_FINGERPRINT
     parts = [
         bytes([flags]),
-        _varint(container.width),
-        _varint(container.height),
-        _block(container.codec.encode("ascii")),
-        _varint(container.stream_version),
+        varint(container.width),
+        varint(container.height),
+        block(container.codec.encode("ascii")),
+        varint(container.stream_version),
         container.fingerprint or b"",
-        _block(container.parameters),
-        _varint(len(container.streams)),
+        block(container.parameters),
+        varint(len(container.streams)),
     ]
     for stream in container.streams:
         parts += [
-            _block(stream.name.encode("ascii")),
-            _varint(len(stream.data)),
+            block(stream.name.encode("ascii")),
+            varint(len(stream.data)),
             zlib.crc32(stream.data).to_bytes(_CRC_BYTES, "little"),
         ]
     body = b"".join(parts)
-    head = MAGIC + bytes(VERSION) + _varint(len(body)) + body
+    head = MAGIC + bytes(VERSION) + varint(len(body)) + body
     _limit("header bytes", len(head) + _CRC_BYTES, limits.header_bytes)
     crc = zlib.crc32(head).to_bytes(_CRC_BYTES, "little")
     data = b"".join([head, crc, *(stream.data for stream in container.streams)])
@@ -273,52 +262,15 @@ def parts_in_bits(container: Container) -> dict[str, float]:
     return {"header": 8.0 * len(write_container(container)) - sum(streams.values()), **streams}
 
 
-class _Fields:
-    """Reads fields from ``data[at:end]``; never past ``end``."""
-
-    def __init__(self, data: bytes, at: int, end: int) -> None:
-        self.data, self.at, self.end = data, at, end
-
-    def number(self) -> int:
-        """An unsigned LEB128 integer below 2^63, in its shortest form."""
-        value = shift = 0
-        while True:
-            byte = self.bytes(1)[0]
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                break
-            shift += 7
-            if shift > 56:
-                raise BadHeader(f"byte {self.at}: a number of more than nine bytes; {_AGAIN}")
-        if byte == 0 and shift:
-            raise BadHeader(f"byte {self.at}: a number longer than it need be; {_AGAIN}")
-        return value
-
-    def bytes(self, count: int) -> bytes:
-        if count > self.end - self.at:
-            if self.end == len(self.data):
-                raise Truncated(f"ends at byte {self.end}, within its header: {_AGAIN}")
-            raise BadHeader(f"byte {self.at}: a field of {count} bytes passes the header's end")
-        self.at += count
-        return self.data[self.at - count : self.at]
-
-    def text(self, pattern: re.Pattern[str], what: str) -> str:
-        at = self.at
-        text = self.bytes(self.number()).decode("latin-1")
-        if not pattern.fullmatch(text):
-            raise BadHeader(f"byte {at}: {text[:40]!r} is no name of a {what}; {_AGAIN}")
-        return text
-
-
-def _parse(fields: _Fields, version: tuple[int, int], end: int, limits: Limits) -> Header:
+def _parse(fields: Fields, version: tuple[int, int], end: int, limits: Limits) -> Header:
     """The fields of a header that ends, checksum included, at byte ``end``."""
     at = fields.at
     flags = fields.bytes(1)[0]
     if flags & 3 == 3 or flags > 7:
-        raise BadHeader(f"byte {at}: flags {flags:#x} aren't defined; {_AGAIN}")
+        raise BadHeader(f"byte {at}: flags {flags:#x} aren't defined; get a fresh copy")
     width, height = fields.number(), fields.number()
     if not width or not height:
-        raise BadHeader(f"byte {at}: a picture of {width}x{height} pixels; {_AGAIN}")
+        raise BadHeader(f"byte {at}: a picture of {width}x{height} pixels; get a fresh copy")
     _check_size(width, height, limits)
     codec = fields.text(_CODEC_NAME, "codec")
     stream_version = fields.number()
@@ -326,14 +278,16 @@ def _parse(fields: _Fields, version: tuple[int, int], end: int, limits: Limits) 
     parameters = fields.bytes(fields.number())
     streams = _parse_table(fields, end, limits)
     if fields.at != fields.end:
-        raise BadHeader(f"byte {fields.at}: the header goes on after its last field; {_AGAIN}")
+        raise BadHeader(
+            f"byte {fields.at}: the header goes on after its last field; get a fresh copy"
+        )
     mode = _MODES[flags & 3]
     return Header(
         version, width, height, mode, codec, stream_version, fingerprint, parameters, streams, end
     )
 
 
-def _parse_table(fields: _Fields, offset: int, limits: Limits) -> tuple[StreamEntry, ...]:
+def _parse_table(fields: Fields, offset: int, limits: Limits) -> tuple[StreamEntry, ...]:
     """The stream table; ``offset`` is where the first stream starts."""
     count = fields.number()
     _limit("streams", count, limits.streams)
@@ -341,7 +295,7 @@ def _parse_table(fields: _Fields, offset: int, limits: Limits) -> tuple[StreamEn
     for _ in range(count):
         name = fields.text(_STREAM_NAME, "stream")
         if name in entries:
-            raise BadHeader(f"byte {fields.at}: a second stream '{name}'; {_AGAIN}")
+            raise BadHeader(f"byte {fields.at}: a second stream '{name}'; get a fresh copy")
         length = fields.number()
         crc = int.from_bytes(fields.bytes(_CRC_BYTES), "little")
         entries[name] = StreamEntry(name, offset, length, crc)
@@ -359,18 +313,33 @@ def _check_magic(data: bytes) -> None:
             )
         raise NotAContainer("bytes 0 to 8: not a .qf file")
     if len(data) <= _FIXED:
-        raise Truncated(f"ends at byte {len(data)}, within its header: {_AGAIN}")
+        raise Truncated(f"ends at byte {len(data)}, within its header: get a fresh copy")
+
+
+def _header_extent(data: bytes, limits: Limits) -> tuple[int, int]:
+    """Where the header's fields start, and where it ends, its checksum included."""
+    fields = Fields(data, _FIXED, len(data))
+    try:
+        end = fields.number() + fields.at + _CRC_BYTES
+    except BadHeader:
+        if fields.at < len(data):
+            raise
+        end = fields.at + 1
+    _limit("header bytes", end, limits.header_bytes)
+    if len(data) < end:
+        raise Truncated(f"ends at byte {len(data)}, within its header: get a fresh copy")
+    return fields.at, end
 
 
 def _check_length(header: Header, size: int, intact: bool) -> None:
     declared = header.size + sum(entry.length for entry in header.streams)
     doubt = "" if intact else " (or its header is damaged)"
     if size < declared:
-        raise Truncated(f"ends at byte {size} instead of {declared}{doubt}: {_AGAIN}")
+        raise Truncated(f"ends at byte {size} instead of {declared}{doubt}: get a fresh copy")
     if size > declared:
         raise TrailingData(
             f"{size - declared} bytes after its end at byte {declared}{doubt}: cut them off, "
-            f"or {_AGAIN}"
+            "or get a fresh copy"
         )
 
 
@@ -413,18 +382,5 @@ def _refuse_version(major: int, minor: int) -> NoReturn:
 
 def _refuse_header_checksum(end: int) -> NoReturn:
     raise ChecksumMismatch(
-        f"the header (bytes 0 to {end}) is damaged: its checksum doesn't match; {_AGAIN}"
+        f"the header (bytes 0 to {end}) is damaged: its checksum doesn't match; get a fresh copy"
     )
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _block(data: bytes) -> bytes:
-    return _varint(len(data)) + data
