@@ -35,7 +35,7 @@ GOLDEN = bytes.fromhex(
     "0300ff10"  # parameters
     "02"  # streams
     "027a31" "14" "a4ffdd3b"
-    "027a32" "18" "21875006"
+    "027a32" "18" "75006d4c"
 )  # fmt: skip
 
 modes = st.sampled_from(["L", "RGB", "RGBA"])
