@@ -9,7 +9,7 @@
     pixels = toolkit.decode(data)                    # uint8 (H, W, C)
 """
 
-
+from toolkit.api import decode, evaluate, load
 from toolkit.hookspecs import hookimpl
 
-__all__ = ["hookimpl"]
+__all__ = ["decode", "evaluate", "hookimpl", "load"]

@@ -130,6 +130,11 @@ class Codec(ABC):
         """The codec that decodes ``container``; its options come from the file alone."""
         return cls(spec, cls.options_class(), plugins)
 
+    @classmethod
+    def describe(cls, container: Container, plugins: Plugins) -> dict[str, Any]:
+        """What ``toolkit info`` can say of a file beyond its header; decodes nothing."""
+        return {}
+
     def identity(self) -> dict[str, Any]:
         """What, beside the options, a result depends on: stream version, weights, libraries."""
         return {}

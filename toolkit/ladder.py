@@ -66,9 +66,7 @@ def _random(seed: int, depth: int) -> SharedRandom:
     return SharedRandom(seed, depth)
 
 
-def encode_ladder(
-    ladder: EncodeLadder, samplers: Mapping[str, Sampler], seed: int
-) -> CodedLadder:
+def encode_ladder(ladder: EncodeLadder, samplers: Mapping[str, Sampler], seed: int) -> CodedLadder:
     """Code every level with its sampler."""
     rungs: list[Rung] = []
     seconds = 0.0
@@ -125,9 +123,7 @@ def theoretical_bits(targets: list[Target]) -> float:
     return kl + 2 * math.log2(kl + 1)
 
 
-def _climb(
-    ladder: Generator[L, Array, Pixels], code: Callable[[L], Array]
-) -> Pixels:
+def _climb(ladder: Generator[L, Array, Pixels], code: Callable[[L], Array]) -> Pixels:
     level = next(ladder)
     while True:
         try:

@@ -50,7 +50,8 @@ def log_weight_bits(d: Array, r: Array, values: Array) -> NDArray[np.float64]:
     """``log2 q(c) / p(c)`` of each latent; its mean over q is the KL divergence."""
     d64, r64, c = (np.asarray(x, np.float64) for x in (d, r, values))
     standard = (c - d64) / r64
-    return (0.5 * (c * c - standard * standard) - np.log(r64)) / np.log(2)
+    nats: NDArray[np.float64] = 0.5 * (c * c - standard * standard) - np.log(r64)
+    return nats / math.log(2)
 
 
 def excess_bits(d: Array, r: Array, values: Array) -> float:

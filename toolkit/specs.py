@@ -90,6 +90,8 @@ class CodecSpec(Spec):
     knob: Knob = field(default=Knob("quality", 0, 100))
     suffix: str = ".qf"
     """Of its files; ``.qf`` for the toolkit's container, else the format's own."""
+    magic: tuple[tuple[int, bytes], ...] = ()
+    """What files of a format of its own begin with: (offset, bytes), any of them."""
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,6 @@ from typing import Annotated
 import torch
 import torch.nn.functional as F
 from msgspec import Meta
-from torch import Tensor, nn
-
-from toolkit.options import Options
-from toolkit.training.objective import TrainingPass
 from toolkit_plugins.pln.networks import (
     Analysis1,
     Analysis2,
@@ -19,6 +15,10 @@ from toolkit_plugins.pln.networks import (
     Synthesis2,
     interpolation_weights,
 )
+from torch import Tensor, nn
+
+from toolkit.options import Options
+from toolkit.training.objective import TrainingPass
 
 Width = Annotated[int, Meta(ge=1, le=1024)]
 
@@ -66,6 +66,8 @@ def kl_bits(d: Tensor, log_r: Tensor) -> Tensor:
 
 class PLN(nn.Module):
     """Two-level PLN, conditioned on the rate in [0, 1] (0: fewest bits)."""
+
+    options_class = PLNOptions
 
     stride = 32
     """Sides of the images it takes are multiples of this ..."""

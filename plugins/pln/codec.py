@@ -1,0 +1,258 @@
+"""The PLN codec: pixels to a .qf file and back, its samplers chosen by options."""
+
+from __future__ import annotations
+
+import struct
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from msgspec import Meta, field
+from toolkit_plugins.pln.ladder import LEVELS, PLNLadder
+
+from toolkit.alpha import decode_alpha, encode_alpha
+from toolkit.codec import Codec, Decoded, DecodeSettings, Encoded, Theoretical, as_rgb, mode_of
+from toolkit.container import (
+    BadStream,
+    Container,
+    OtherModel,
+    Stream,
+    read_container,
+    write_container,
+)
+from toolkit.errors import UsageError
+from toolkit.ladder import decode_ladder, encode_ladder, sample_ladder, theoretical_bits
+from toolkit.options import Options
+from toolkit.samplers import SamplerChoice, pack_choice, read_choice
+from toolkit.weights import find_weights, load_weights, weights_of_fingerprint
+
+if TYPE_CHECKING:
+    from toolkit.codec import Pixels
+    from toolkit.ladder import Target
+    from toolkit.plugins import Plugins
+    from toolkit.sampling import Sampler
+    from toolkit.specs import CodecSpec
+
+FOLDER = Path(__file__).parent / "weights"
+STREAM_VERSION = 1
+RATE_STEPS = 65535
+_PARAMETERS = struct.Struct("<HB")  # rate in units of 1 / RATE_STEPS, seed
+ALPHA = "a"
+
+
+class PLNCodecOptions(Options):
+    """Options of the ``pln`` codec."""
+
+    weights: str = "pln"
+    """Shipped weights by name, or a path to a .safetensors file."""
+    level1: dict[str, Any] = field(default_factory=lambda: {"sampler": "greedy"})
+    """Sampler of the level nearest the image: ``sampler`` names it, the rest are its options."""
+    level2: dict[str, Any] = field(default_factory=lambda: {"sampler": "importance"})
+    """Sampler of the upper level."""
+    seed: Annotated[int, Meta(ge=0, le=255)] = 0
+    """Of the shared random numbers."""
+
+
+@cache
+def load_model(path: Path, precision: str) -> PLNLadder:
+    """The network of a weights file as a ladder. Raises what ``load_weights`` does, and
+    UsageError for weights of another model."""
+    import torch
+    from toolkit_plugins.pln.model import PLN, PLNOptions
+
+    from toolkit.options import parse_options
+
+    weights = load_weights(path)
+    if weights.model != "pln":
+        raise UsageError(f"{path}: weights of model '{weights.model}', not of 'pln'")
+    model = PLN(parse_options(PLNOptions, weights.options, str(path)))
+    try:
+        model.load_state_dict(weights.tensors)
+    except RuntimeError as error:
+        raise UsageError(f"{path}: {' '.join(str(error).split())}") from None
+    model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return PLNLadder(model.double() if precision == "float64" else model, precision)
+
+
+class PLNCodec(Codec):
+    """Codes a sample of each level of the ladder, top first."""
+
+    options_class = PLNCodecOptions
+
+    def __init__(
+        self, spec: CodecSpec, options: PLNCodecOptions, plugins: Plugins | None = None
+    ) -> None:
+        super().__init__(spec, options, plugins)
+        self.choices = {
+            name: SamplerChoice.from_options(self.plugins, getattr(options, name), name)
+            for name in LEVELS
+        }
+
+    # -- parts -----------------------------------------------------------------
+
+    @property
+    def weights(self) -> Path:
+        """The weights file. Raises MissingError."""
+        return find_weights(self.options.weights, FOLDER)
+
+    def samplers(self) -> dict[str, Sampler]:
+        """Level name -> sampler."""
+        return {name: choice.build() for name, choice in self.choices.items()}
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "stream_version": STREAM_VERSION,
+            "weights": load_weights(self.weights).fingerprint.hex(),
+            **{name: choice.config() for name, choice in self.choices.items()},
+        }
+
+    def targets(self, pixels: Pixels, point: float) -> list[tuple[str, Any, Any]]:
+        """(level, d, r) of each level, top first, each given a plain sample of those above."""
+        return [(t.name, t.d, t.r) for t in self._sampled(pixels, point)[0]]
+
+    def _sampled(self, pixels: Pixels, point: float) -> tuple[list[Target], Pixels]:
+        ladder = load_model(self.weights, "float32").encode(as_rgb(pixels), _rate(point))
+        return sample_ladder(ladder, self.options.seed)
+
+    # -- coding ----------------------------------------------------------------
+
+    def encode_pixels(self, pixels: Pixels, point: float) -> Encoded:
+        height, width = pixels.shape[:2]
+        weights = self.weights
+        ladder = load_model(weights, "float32").encode(as_rgb(pixels), _rate(point))
+        coded = encode_ladder(ladder, self.samplers(), self.options.seed)
+        heads = {name: pack_choice(choice) for name, choice in self.choices.items()}
+        streams = [
+            Stream(
+                _stream_name(rung.name, self.choices[rung.name]),
+                heads[rung.name] + rung.coded.data,
+            )
+            for rung in coded.rungs
+        ]
+        alpha = encode_alpha(pixels[:, :, 3]) if pixels.shape[2] == 4 else None
+        if alpha is not None:
+            streams.append(Stream(ALPHA, alpha))
+        data = write_container(
+            Container(
+                width=width,
+                height=height,
+                mode=mode_of(pixels),
+                codec=self.spec.name,
+                stream_version=STREAM_VERSION,
+                fingerprint=load_weights(weights).fingerprint,
+                parameters=_PARAMETERS.pack(round(point * RATE_STEPS), self.options.seed),
+                streams=tuple(streams),
+            )
+        )
+        parts = {"header": 8.0 * (len(data) - sum(len(stream.data) for stream in streams))}
+        for rung in coded.rungs:
+            side = 8.0 * len(heads[rung.name]) + rung.coded.side_bits
+            parts[f"{rung.name}.side"] = side
+            parts[rung.name] = 8.0 * (len(heads[rung.name]) + len(rung.coded.data)) - side
+        if alpha is not None:
+            parts["alpha"] = 8.0 * len(alpha)
+        return Encoded(
+            data,
+            reconstruction=_in_mode(coded.pixels, pixels),
+            parts=parts,
+            kl_bits={rung.name: rung.kl_bits for rung in coded.rungs},
+            coder_seconds=coded.coder_seconds,
+        )
+
+    def theoretical(self, pixels: Pixels, point: float) -> Theoretical:
+        targets, rgb = self._sampled(pixels, point)
+        return Theoretical(theoretical_bits(targets), _in_mode(rgb, pixels))
+
+    @classmethod
+    def describe(cls, container: Container, plugins: Plugins) -> dict[str, Any]:
+        if len(container.parameters) != _PARAMETERS.size:
+            raise BadStream("codec 'pln': parameters of the wrong size")
+        steps, seed = _PARAMETERS.unpack(container.parameters)
+        told: dict[str, Any] = {"rate": steps / RATE_STEPS, "seed": seed}
+        for name, stream in zip(LEVELS, container.streams, strict=False):
+            told[name] = read_choice(plugins, stream.name[1:], stream.data)[0].config()
+        known = weights_of_fingerprint(container.fingerprint or b"", FOLDER)
+        told["installed weights"] = known.stem if known else "none that fit"
+        return told
+
+    @classmethod
+    def for_file(
+        cls,
+        spec: CodecSpec,
+        container: Container,
+        settings: DecodeSettings,
+        plugins: Plugins | None = None,
+    ) -> PLNCodec:
+        wanted = container.fingerprint or b""
+        path = settings.weights or weights_of_fingerprint(wanted, FOLDER)
+        if path is None:
+            raise OtherModel(
+                f"the file was made with weights {wanted.hex()}, which aren't among those "
+                "installed: name their file with --weights"
+            )
+        return cls(spec, PLNCodecOptions(weights=str(path)), plugins)
+
+    def decode(self, data: bytes, settings: DecodeSettings = DecodeSettings()) -> Decoded:
+        container = read_container(data)
+        weights = load_weights(self.weights)
+        if container.fingerprint != weights.fingerprint:
+            made_with = (container.fingerprint or b"").hex()
+            raise OtherModel(
+                f"the file was made with weights {made_with}, not with "
+                f"{weights.path.name} ({weights.fingerprint.hex()})"
+            )
+        rate, seed, samplers, streams, alpha = self._unpack(container)
+        ladder = load_model(self.weights, settings.precision)
+        climb = ladder.decode(container.height, container.width, rate)
+        rgb, seconds = decode_ladder(climb, samplers, streams, seed)
+        return Decoded(_with_mode(rgb, container.mode, alpha), seconds)
+
+    def _unpack(
+        self, container: Container
+    ) -> tuple[float, int, dict[str, Sampler], dict[str, bytes], Any]:
+        if container.stream_version != STREAM_VERSION:
+            raise BadStream(f"codec 'pln' has no stream version {container.stream_version}")
+        if len(container.parameters) != _PARAMETERS.size:
+            raise BadStream("codec 'pln': parameters of the wrong size")
+        steps, seed = _PARAMETERS.unpack(container.parameters)
+        wanted = len(LEVELS) + (container.mode == "RGBA")
+        if len(container.streams) != wanted:
+            raise BadStream(
+                f"codec 'pln': {wanted} streams expected, {len(container.streams)} there"
+            )
+        samplers: dict[str, Sampler] = {}
+        streams: dict[str, bytes] = {}
+        for name, stream in zip(LEVELS, container.streams, strict=False):
+            if stream.name[0] != name[-1]:
+                raise BadStream(f"codec 'pln': stream '{stream.name}' stands where {name} should")
+            choice, streams[name] = read_choice(self.plugins, stream.name[1:], stream.data)
+            samplers[name] = choice.build()
+        alpha = None
+        if container.mode == "RGBA":
+            alpha = decode_alpha(container.streams[-1].data, container.height, container.width)
+        return steps / RATE_STEPS, seed, samplers, streams, alpha
+
+
+def _stream_name(level: str, choice: SamplerChoice) -> str:
+    """The level's digit and the sampler's tag."""
+    return level[-1] + choice.spec.tag
+
+
+def _rate(point: float) -> float:
+    """The rate as the file will say it."""
+    return round(point * RATE_STEPS) / RATE_STEPS
+
+
+def _in_mode(rgb: Pixels, original: Pixels) -> Pixels:
+    alpha = original[:, :, 3] if original.shape[2] == 4 else None
+    return _with_mode(rgb, mode_of(original), alpha)
+
+
+def _with_mode(rgb: Pixels, mode: str, alpha: Any) -> Pixels:
+    """RGB as decoded -> L (the mean of the three, which were equal in the original) or RGBA."""
+    if mode == "L":
+        return ((rgb.astype(np.uint16).sum(axis=2, keepdims=True) + 1) // 3).astype(np.uint8)
+    if mode == "RGBA":
+        return np.concatenate([rgb, alpha[:, :, None]], axis=2)
+    return rgb

@@ -1,0 +1,98 @@
+"""The PLN as a ladder of Gaussians: pixels to targets, samples to pixels."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from toolkit_plugins.pln.model import PLN, product_of_gaussians
+from torch import Tensor
+
+from toolkit.ladder import Target
+from toolkit.sampling import Array
+
+if TYPE_CHECKING:
+    from toolkit.codec import Pixels
+    from toolkit.ladder import DecodeLadder, EncodeLadder, Shape
+
+SMALLEST_R = 1e-6
+LEVELS = ("level2", "level1")
+"""Top first, the order in which they are coded."""
+
+
+def padded_side(side: int) -> int:
+    """The side of the picture that the network sees."""
+    return max(PLN.least_side, -(-side // PLN.stride) * PLN.stride)
+
+
+def mirrored(pixels: Pixels) -> Pixels:
+    """(H, W, 3) mirrored outwards at the right and the bottom to the padded sides."""
+    height, width = pixels.shape[:2]
+    pads = ((0, padded_side(height) - height), (0, padded_side(width) - width), (0, 0))
+    return np.pad(pixels, pads, mode="symmetric")
+
+
+class PLNLadder:
+    """One network at one precision. Images are uint8 (H, W, 3) of any size from 1x1."""
+
+    def __init__(self, model: PLN, precision: str = "float32") -> None:
+        self.model = model
+        self.dtype = torch.float64 if precision == "float64" else torch.float32
+        self.bfloat16 = precision == "bfloat16"
+
+    def _arithmetic(self) -> contextlib.AbstractContextManager[Any]:
+        if self.bfloat16:
+            return torch.autocast("cpu", torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def _call(self, function: Any, *tensors: Tensor) -> Any:
+        with torch.inference_mode(), self._arithmetic():
+            return function(*tensors)
+
+    def _blend(self, rate: float) -> Tensor:
+        return self.model.blend(torch.tensor([rate], dtype=self.dtype))
+
+    def _tensor(self, values: Array) -> Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(values)).to(self.dtype)[None]
+        return tensor.contiguous(memory_format=torch.channels_last)
+
+    def _to_pixels(self, z1: Tensor, blend: Tensor, height: int, width: int) -> Pixels:
+        image = self._call(self.model.reconstruct, z1, blend)[0, :, :height, :width]
+        pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8)
+        return pixels.permute(1, 2, 0).contiguous().numpy()
+
+    def encode(self, pixels: Pixels, rate: float) -> EncodeLadder:
+        """Targets of level 2, then of level 1 given the z2 that was coded."""
+        height, width = pixels.shape[:2]
+        blend = self._blend(rate)
+        x = self._tensor(mirrored(pixels).transpose(2, 0, 1).astype(np.float32) / 255)
+        mu_x, log_s_x = self._call(self.model.encode1, x, blend)
+        c2 = yield _target("level2", *self._call(self.model.posterior2, mu_x, blend))
+        mu_p, log_s_p = self._call(self.model.prior1, self._tensor(c2), blend)
+        d, log_r, _ = product_of_gaussians(mu_x, log_s_x, mu_p, log_s_p)
+        c1 = yield _target("level1", d, log_r)
+        z1 = mu_p + torch.exp(log_s_p) * self._tensor(c1)
+        return self._to_pixels(z1, blend, height, width)
+
+    def decode(self, height: int, width: int, rate: float) -> DecodeLadder:
+        """Shapes of level 2, then of level 1; the pixels (height, width, 3) in the end."""
+        shape2, shape1 = self.shapes(height, width)
+        blend = self._blend(rate)
+        c2 = yield "level2", shape2
+        mu_p, log_s_p = self._call(self.model.prior1, self._tensor(c2), blend)
+        c1 = yield "level1", shape1
+        z1 = mu_p + torch.exp(log_s_p) * self._tensor(c1)
+        return self._to_pixels(z1, blend, height, width)
+
+    def shapes(self, height: int, width: int) -> tuple[Shape, Shape]:
+        """(C, H, W) of level 2 and of level 1."""
+        h, w = padded_side(height) // 32, padded_side(width) // 32
+        options = self.model.options
+        return (options.level2_channels, h, w), (options.level1_channels, 2 * h, 2 * w)
+
+
+def _target(name: str, d: Tensor, log_r: Tensor) -> Target:
+    r = torch.exp(log_r).clamp_min(SMALLEST_R)
+    return Target(name, d[0].float().contiguous().numpy(), r[0].float().contiguous().numpy())

@@ -1,0 +1,145 @@
+"""The command ``toolkit``. One file a command; nothing heavy is imported before it is needed.
+
+Exit status: 0 done; 2 usage or unknown name; 3 bad input file; 4 plugin, program or weights
+missing; 5 finished with failures; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from toolkit.errors import ToolkitError
+
+if TYPE_CHECKING:
+    from toolkit.plugins import Plugins
+    from toolkit.registry import Registry
+
+FIRST = ("eval", "encode", "decode", "info")
+"""Commands in the order in which help lists them; the others follow by name."""
+GLOBAL_OPTIONS = ("--plugin", "--registry")
+
+app = typer.Typer(
+    help="Image compression without quantization: codecs, coded samplers, evaluation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@dataclass
+class Session:
+    """What this call of the program works with."""
+
+    plugin_files: tuple[Path, ...] = ()
+    registry_file: Path | None = None
+
+    @cached_property
+    def plugins(self) -> Plugins:
+        """All plugins; those left out are reported on standard error, once."""
+        from toolkit.plugins import load_plugins
+
+        plugins = load_plugins(self.plugin_files)
+        for record in plugins.problems:
+            say(f"plugin '{record.name}' ({record.origin}): {record.error}; left out")
+        return plugins
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The presets."""
+        from toolkit.registry import load_registry
+
+        return load_registry(self.plugins, self.registry_file)
+
+
+_session = Session()
+
+
+def session() -> Session:
+    """This call's session."""
+    return _session
+
+
+def say(text: str) -> None:
+    """A line on standard error."""
+    print(f"toolkit: {text}", file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    """Machine-readable output, on standard output."""
+    print(json.dumps(value, indent=2))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("compression-without-quantization"))
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option(help="A plugin in a single file; may be repeated, anywhere in the line."),
+    ] = None,
+    registry: Annotated[
+        Path | None, typer.Option(help="The registry of presets to use; anywhere in the line.")
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    global _session
+    _session = Session(tuple(plugin or ()), registry)
+
+
+def _hoist(arguments: list[str]) -> list[str]:
+    """Global options moved to the front, so that they may stand behind the command, too."""
+    front: list[str] = []
+    rest: list[str] = []
+    at = 0
+    while at < len(arguments):
+        argument = arguments[at]
+        if argument == "--":
+            rest += arguments[at:]
+            break
+        if argument in GLOBAL_OPTIONS and at + 1 < len(arguments):
+            front += arguments[at : at + 2]
+            at += 1
+        elif argument.startswith(tuple(f"{name}=" for name in GLOBAL_OPTIONS)):
+            front.append(argument)
+        else:
+            rest.append(argument)
+        at += 1
+    return front + rest
+
+
+def main() -> None:
+    """Entry point: a ToolkitError becomes one line and its exit status."""
+    modules = {module.name for module in pkgutil.iter_modules(__path__)} - {"options"}
+    for name in [*FIRST, *sorted(modules - set(FIRST))]:
+        if name in modules:
+            importlib.import_module(f"toolkit.cli.{name}").register(app)
+    try:
+        app(_hoist(sys.argv[1:]))
+    except ToolkitError as error:
+        say(" ".join(str(error).split()))
+        raise SystemExit(error.exit_status) from None
+    except KeyboardInterrupt:
+        say("interrupted")
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        # whoever read our output has enough; keep Python from complaining at exit
+        sys.stdout = None  # type: ignore[assignment]
+        raise SystemExit(0) from None

@@ -1,0 +1,55 @@
+"""``toolkit info``: what is in a coded file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from toolkit.cli import print_json, session
+from toolkit.cli.options import JsonFlag
+
+
+def info(file: Annotated[Path, typer.Argument(help="A .qf file.")], json: JsonFlag = False) -> None:
+    """Show the header and the streams of a .qf file; no weights needed, nothing decoded."""
+    from toolkit.container import read_container, read_file, read_header
+    from toolkit.errors import ToolkitError
+
+    data = read_file(file)
+    header = read_header(data)
+    container = read_container(data)
+    pixels = header.width * header.height
+    told: dict[str, Any] = {
+        "file": str(file),
+        "version": ".".join(map(str, header.version)),
+        "bytes": len(data),
+        "bpp": 8 * len(data) / pixels,
+        "width": header.width,
+        "height": header.height,
+        "mode": header.mode,
+        "codec": header.codec,
+        "stream_version": header.stream_version,
+        "weights": header.fingerprint.hex() if header.fingerprint else None,
+        "header_bytes": header.size,
+        "streams": [{"name": s.name, "bytes": len(s.data)} for s in container.streams],
+    }
+    try:
+        spec = session().plugins.codec(header.codec)
+        told |= spec.loaded.describe(container, session().plugins)
+    except ToolkitError as error:
+        told["note"] = str(error)
+    if json:
+        print_json(told)
+        return
+    for key, value in told.items():
+        if key == "streams":
+            for stream in value:
+                share = 100 * stream["bytes"] / len(data)
+                print(f"{'stream':>15}  {stream['name']}: {stream['bytes']} bytes, {share:.1f} %")
+        else:
+            print(f"{key:>15}  {f'{value:.4f}' if isinstance(value, float) else value}")
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(info)

@@ -1,0 +1,57 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from toolkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from toolkit.registry import Preset, Registry
+
+OptionList = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-o",
+        "--option",
+        metavar="[PRESET:]KEY.PATH=VALUE",
+        help="Override an option of the preset(s); may be repeated.",
+    ),
+]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the networks.")]
+OutputFile = Annotated[Path, typer.Argument(help="The file to write.")]
+
+
+def presets_with_options(
+    registry: Registry, names: Iterable[str], options: Iterable[str] | None
+) -> list[Preset]:
+    """The presets ``names`` with the overrides that are meant for them.
+
+    ``KEY=VALUE`` is for every preset, ``PRESET:KEY=VALUE`` for one. Raises UsageError for an
+    override that names a preset that isn't among them.
+    """
+    from toolkit.registry import parse_override
+
+    names = list(dict.fromkeys(names))
+    overrides: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for text in options or ():
+        key, value = parse_override(text)
+        head, colon, tail = key.partition(":")
+        if colon and head not in overrides:
+            raise UsageError(f"'{text}': preset '{head}' isn't among {', '.join(names)}")
+        for name in [head] if colon else names:
+            overrides[name][tail if colon else key] = value
+    return [registry.preset(name, overrides[name]) for name in names]
+
+
+def set_threads(threads: int | None) -> None:
+    """Use this many threads in the networks."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)

@@ -1,0 +1,127 @@
+"""What a run leaves: weights in safetensors, a model card, the curves."""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from toolkit.files import write_bytes_atomically
+from toolkit.options import to_mapping
+
+if TYPE_CHECKING:
+    from toolkit.training.loop import Trainer
+
+SMALL = 4096
+"""Tensors with fewer elements stay float32: they cost little, and gains and biases reach all
+positions."""
+
+
+def packed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Large tensors as float16 (contiguous), small and integer ones as they are."""
+    return {
+        key: (value.half() if value.is_floating_point() and value.numel() >= SMALL else value)
+        .cpu()
+        .contiguous()
+        for key, value in state.items()
+    }
+
+
+def export(trainer: Trainer) -> Path:
+    """Write ``MODEL.safetensors``, ``MODEL.md`` (the card) and ``curves.png`` of the averaged
+    weights into the run's folder; returns the weights' path."""
+    from safetensors.torch import save
+
+    recipe = trainer.recipe
+    model = trainer.ema["model"]
+    options = to_mapping(model.options) if hasattr(model, "options") else recipe.options
+    metadata = {
+        "model": recipe.model,
+        "options": json.dumps(options),
+        "objective": json.dumps(to_mapping(recipe.objective)),
+    }
+    path = trainer.out / f"{recipe.model}.safetensors"
+    write_bytes_atomically(path, save(packed(model.state_dict()), metadata))
+    rows = trainer.validate()
+    card = model_card(trainer, options, rows)
+    write_bytes_atomically(trainer.out / f"{recipe.model}.md", card.encode())
+    plot_curves(trainer.out / "log.jsonl", trainer.out / "curves.png")
+    return path
+
+
+def model_card(trainer: Trainer, options: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """The card: what the weights are, how they came about, what they reach."""
+    recipe = trainer.recipe
+    weights = sum(p.numel() for p in trainer.ema["model"].parameters())
+    device = torch.cuda.get_device_name() if trainer.device.type == "cuda" else _processor()
+    points = "\n".join(
+        f"| {r['rate']:.2f} | {r['bpp']:.3f} | {r['psnr']:.2f} | "
+        f"{100 * r['last_level_bpp'] / r['bpp']:.1f} % |"
+        for r in rows
+    )
+    return f"""# Model card: {recipe.model}
+
+{weights:,} weights; averaged (EMA), large tensors stored as float16.
+
+| | |
+|---|---|
+| options | `{json.dumps(options)}` |
+| objective | `{json.dumps(to_mapping(recipe.objective))}` |
+| data | {len(trainer.crops.files)} images for training, {len(trainer.held)} held out |
+| schedule | `{json.dumps(to_mapping(recipe.schedule))}` |
+| optimiser | `{json.dumps(to_mapping(recipe.optimizer))}`, EMA `{json.dumps(to_mapping(recipe.ema))}` |
+| steps | {trainer.step:,} |
+| time | {trainer.seconds / 60:.0f} minutes of steps |
+| hardware | {device}, {trainer.world} process(es), torch {torch.__version__}, {trainer.dtype} |
+
+Held-out images (centre 256x256), theoretical: KL in bits, a plain posterior sample.
+
+| rate | bpp | PSNR (dB) | upper level's share |
+|---|---|---|---|
+{points}
+"""
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        return f"{len(names)} x {names[0]}"
+    except (OSError, IndexError):
+        return platform.processor() or platform.machine()
+
+
+def plot_curves(log: Path, target: Path) -> None:
+    """Loss over steps, and the held-out rate-distortion curve as it moved."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    steps = [r for r in records if r["kind"] == "step"]
+    validations = [r for r in records if r["kind"] == "validation"]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    left.plot([r["step"] for r in steps], [r["loss"] for r in steps], linewidth=0.8)
+    left.set(xlabel="step", ylabel="loss", yscale="log", title="training loss")
+    colours = pyplot.get_cmap("viridis")
+    for i, record in enumerate(validations):
+        rows = record["rows"]
+        right.plot(
+            [r["bpp"] for r in rows],
+            [r["psnr"] for r in rows],
+            color=colours(i / max(1, len(validations) - 1)),
+            marker=".",
+            label=f"step {record['step']}" if i in (0, len(validations) - 1) else None,
+        )
+    right.set(xlabel="bits per pixel", ylabel="PSNR (dB)", title="held-out images, theoretical")
+    if validations:
+        right.legend()
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    figure.savefig(target, dpi=120)
+    pyplot.close(figure)
