@@ -1,0 +1,59 @@
+"""The harness: data sets, metrics, a runner whose results survive anything, and figures.
+
+::
+
+    from toolkit_evaluation import evaluate
+
+    table = evaluate(["pln-isgs", "jpeg"], "kodak/")
+    table.means                                      # one dict for each codec and point
+
+Importing this package is instant; what computes is imported on first use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from toolkit import hookimpl
+from toolkit.specs import MetricSpec
+
+if TYPE_CHECKING:
+    from toolkit_evaluation.evaluation import evaluate as evaluate
+    from toolkit_evaluation.table import Table as Table
+
+__all__ = ["Table", "evaluate", "toolkit_metrics"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "evaluate":
+        from toolkit_evaluation.evaluation import evaluate
+
+        return evaluate
+    if name == "Table":
+        from toolkit_evaluation.table import Table
+
+        return Table
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@hookimpl
+def toolkit_metrics() -> Iterator[MetricSpec]:
+    """The metrics that come with the toolkit."""
+    here = "toolkit_evaluation.metrics"
+    yield MetricSpec("psnr", "peak signal-to-noise ratio, 8-bit RGB", f"{here}:psnr", unit="dB")
+    yield MetricSpec(
+        "psnr-y", "peak signal-to-noise ratio of BT.601 luma", f"{here}:psnr_y", unit="dB"
+    )
+    yield MetricSpec(
+        "ms-ssim",
+        "multi-scale structural similarity, RGB, from 161 pixels a side",
+        f"{here}:ms_ssim",
+        reference="Wang, Simoncelli, Bovik: Multiscale structural similarity (2003)",
+    )
+    yield MetricSpec(
+        "ssim",
+        "structural similarity, RGB, from 11 pixels a side",
+        f"{here}:ssim",
+        reference="Wang et al.: Image quality assessment (2004)",
+    )

@@ -1,0 +1,103 @@
+"""The part that works: opens codecs, loads images, makes rows. One in each process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toolkit.codec import Codec, as_pixels
+from toolkit_evaluation.measure import Row, Settings, Task, error_row, measure
+
+if TYPE_CHECKING:
+    from toolkit.codec import Pixels
+    from toolkit.plugins import Plugins
+    from toolkit.registry import Preset
+
+WARM_UP_SIDE = 64
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A row to make, in terms that another process understands."""
+
+    slot: int
+    """Its place in the table."""
+    task: Task
+    path: Path
+    preset: Preset
+
+
+class Bench:
+    """Makes rows, keeping codecs open and the last image loaded.
+
+    A codec's first encoding and decoding (of a small part of the image) loads weights and
+    compiles, and isn't counted.
+    """
+
+    def __init__(self, plugins: Plugins, settings: Settings) -> None:
+        self.plugins = plugins
+        self.settings = settings
+        self._codecs: dict[str, Codec] = {}
+        self._image: tuple[Path, Pixels] | None = None
+
+    def run(self, job: Job) -> Row:
+        """The row of a job; anything that fails ends in an error row."""
+        try:
+            pixels = self.pixels(job.path)
+            codec = self._codec(job, pixels)
+        except Exception as error:  # a codec may raise anything, and the run goes on
+            return error_row(job.task, error)
+        metrics: Mapping[str, Any] = self.plugins.metrics
+        return measure(codec, pixels, job.task, metrics, self.settings)
+
+    def prepare(self, job: Job) -> None:
+        """Open the job's codec and load what it needs; failures come back with the row."""
+        try:
+            self._codec(job, self.pixels(job.path))
+        except Exception:  # a codec may raise anything
+            return
+
+    def pixels(self, path: Path) -> Pixels:
+        """The image at ``path``, kept until another is asked for. Raises InputError."""
+        if self._image is None or self._image[0] != path:
+            self._image = None  # let go of the old one before the new one takes memory
+            self._image = (path, as_pixels(path))
+        return self._image[1]
+
+    def _codec(self, job: Job, pixels: Pixels) -> Codec:
+        name = f"{job.preset.name} {job.preset.identity}"
+        if name not in self._codecs:
+            from toolkit.registry import open_codec
+
+            codec = open_codec(self.plugins, job.preset)
+            self._warm_up(codec, pixels, job.task)
+            self._codecs[name] = codec
+        return self._codecs[name]
+
+    def _warm_up(self, codec: Codec, pixels: Pixels, task: Task) -> None:
+        part = pixels[:WARM_UP_SIDE, :WARM_UP_SIDE].copy()
+        try:
+            assert task.point is not None
+            codec.decode(codec.encode(part, task.point).data)
+        except Exception:  # the real call will say what is wrong
+            return
+
+
+def set_threads(threads: int | None) -> None:
+    """Bound the threads of this process's numerical libraries; None leaves them alone.
+
+    Libraries not yet loaded, and those of child processes, go by environment variables.
+    """
+    if threads is None:
+        return
+    for name in _THREADS:
+        os.environ[name] = str(threads)
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(threads)

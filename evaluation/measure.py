@@ -1,0 +1,269 @@
+"""One row: code an image, decode the file, measure everything about it."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from toolkit.codec import Codec, as_rgb, mode_of
+from toolkit.errors import ToolkitError
+from toolkit_evaluation.memory import PeakMemory
+
+if TYPE_CHECKING:
+    from toolkit.codec import Decoded, Encoded, Pixels
+    from toolkit.specs import MetricSpec
+
+Row = dict[str, Any]
+
+FIGURES = (
+    "bytes",
+    "bpp",
+    "psnr",
+    "ms_ssim",
+    "theoretical_bpp",
+    "theoretical_psnr",
+    "theoretical_ms_ssim",
+    "level2_share",
+    "encode_s",
+    "decode_s",
+    "coder_encode_s",
+    "coder_decode_s",
+    "network_encode_s",
+    "network_decode_s",
+    "encode_peak_mib",
+    "decode_peak_mib",
+)
+"""Numbers of a row that a mean is taken of; metrics beyond the first two come on top."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a row is about. ``point`` is None for an image that couldn't even be read."""
+
+    key: str
+    image: str
+    pixels_sha256: str
+    codec: str
+    preset_identity: str
+    codec_identity: str
+    point: float | None
+
+    def row(self) -> Row:
+        """The fields that a row has whatever becomes of it."""
+        return {
+            "key": self.key,
+            "image": self.image,
+            "codec": self.codec,
+            "point": self.point,
+            "pixels_sha256": self.pixels_sha256,
+            "preset_identity": self.preset_identity,
+            "codec_identity": self.codec_identity,
+        }
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How rows are made; none of it but ``repeat`` changes what is measured."""
+
+    metrics: tuple[str, ...] = ("psnr", "ms-ssim")
+    keep: Path | None = None
+    """Folder for coded files and reconstructions."""
+    repeat: int = 1
+    """Times to code and decode; the fastest of each counts."""
+
+
+def pixels_sha256(pixels: Pixels) -> str:
+    """SHA-256 of an image's bytes, its shape not included; as the Kodak table has it."""
+    return hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()
+
+
+def key_of(
+    pixels: str, shape: tuple[int, ...], preset: str, point: float | None, codec: str
+) -> str:
+    """What a result depends on, hashed: image, options, point, weights and libraries."""
+    text = json.dumps([pixels, list(shape), preset, point, codec])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def error_row(task: Task, error: BaseException | str, seconds: float = 0.0) -> Row:
+    """A row that says why there is no result."""
+    if isinstance(error, (ToolkitError, str)):
+        text = str(error)
+    else:
+        text = f"{type(error).__name__}: {error}"
+    row: Row = {**task.row(), "status": "error", "error": " ".join(text.split()) or repr(error)}
+    return {**row, **dict.fromkeys(FIGURES), "file": None, "seconds": seconds}
+
+
+def measure(
+    codec: Codec,
+    pixels: Pixels,
+    task: Task,
+    metrics: Mapping[str, MetricSpec],
+    settings: Settings = Settings(),
+) -> Row:
+    """The row of ``task``; whatever goes wrong with the image ends in an error row."""
+    start = time.perf_counter()
+    try:
+        row = _measure(codec, pixels, task, metrics, settings)
+    except Exception as error:  # a codec may raise anything, and the run goes on
+        return error_row(task, error, time.perf_counter() - start)
+    return {**row, "seconds": time.perf_counter() - start}
+
+
+def _measure(
+    codec: Codec,
+    pixels: Pixels,
+    task: Task,
+    metrics: Mapping[str, MetricSpec],
+    settings: Settings,
+) -> Row:
+    assert task.point is not None
+    encoded, encode_s, encode_peak = _encode(codec, pixels, task.point, settings.repeat)
+    decoded, decode_s, decode_peak = _decode(codec, encoded.data, settings.repeat)
+    if decoded.pixels.shape != pixels.shape:
+        raise ValueError(f"decoded to {decoded.pixels.shape}, the image is {pixels.shape}")
+    count = pixels.shape[0] * pixels.shape[1]
+    own = encoded.reconstruction
+    row: Row = {
+        **task.row(),
+        "status": "ok",
+        "error": None,
+        "width": pixels.shape[1],
+        "height": pixels.shape[0],
+        "mode": mode_of(pixels),
+        "bytes": len(encoded.data),
+        "bpp": 8 * len(encoded.data) / count,
+        **_quality(metrics, settings.metrics, pixels, decoded.pixels),
+        **_theoretical(codec, pixels, task.point, metrics, settings.metrics),
+        "level2_share": level2_share(encoded.parts),
+        "encode_s": encode_s,
+        "decode_s": decode_s,
+        "coder_encode_s": encoded.coder_seconds,
+        "coder_decode_s": decoded.coder_seconds,
+        "network_encode_s": _rest(encode_s, encoded.coder_seconds),
+        "network_decode_s": _rest(decode_s, decoded.coder_seconds),
+        "encode_peak_mib": encode_peak,
+        "decode_peak_mib": decode_peak,
+        "matches_encoder": None if own is None else bool(np.array_equal(own, decoded.pixels)),
+        "parts": dict(encoded.parts),
+        "kl_bits": dict(encoded.kl_bits),
+        "file_sha256": hashlib.sha256(encoded.data).hexdigest(),
+        "decoded_sha256": pixels_sha256(decoded.pixels),
+    }
+    row["file"] = _keep(codec, settings.keep, task, encoded.data, decoded.pixels)
+    return row
+
+
+def _encode(
+    codec: Codec, pixels: Pixels, point: float, repeat: int
+) -> tuple[Encoded, float, float | None]:
+    best: tuple[Encoded, float] | None = None
+    gc.collect()
+    with PeakMemory() as peak:
+        for _ in range(repeat):
+            start = time.perf_counter()
+            encoded = codec.encode(pixels, point)
+            seconds = time.perf_counter() - start
+            if best is None or seconds < best[1]:
+                best = (encoded, seconds)
+    assert best is not None
+    return *best, peak.mebibytes
+
+
+def _decode(codec: Codec, data: bytes, repeat: int) -> tuple[Decoded, float, float | None]:
+    best: tuple[Decoded, float] | None = None
+    gc.collect()
+    with PeakMemory() as peak:
+        for _ in range(repeat):
+            start = time.perf_counter()
+            decoded = codec.decode(data)
+            seconds = time.perf_counter() - start
+            if best is None or seconds < best[1]:
+                best = (decoded, seconds)
+    assert best is not None
+    return *best, peak.mebibytes
+
+
+def column(metric: str) -> str:
+    """Name of a metric in rows: ``ms-ssim`` is ``ms_ssim``."""
+    return metric.replace("-", "_")
+
+
+def _quality(
+    metrics: Mapping[str, MetricSpec], names: tuple[str, ...], original: Pixels, decoded: Pixels
+) -> Row:
+    first, second = as_rgb(original), as_rgb(decoded)
+    return {column(name): finite(metrics[name].loaded(first, second)) for name in names}
+
+
+def _theoretical(
+    codec: Codec,
+    pixels: Pixels,
+    point: float,
+    metrics: Mapping[str, MetricSpec],
+    names: tuple[str, ...],
+) -> Row:
+    """Rate and quality of an ideal coder (thesis, section 4.2); nulls where it has no meaning."""
+    ideal = codec.theoretical(pixels, point)
+    wanted = ("psnr", "ms-ssim")
+    if ideal is None:
+        nothing = dict.fromkeys(f"theoretical_{column(name)}" for name in wanted)
+        return {"theoretical_bpp": None, **nothing}
+    known = tuple(name for name in wanted if name in names)
+    quality = _quality(metrics, known, pixels, ideal.pixels)
+    return {
+        "theoretical_bpp": ideal.bits / (pixels.shape[0] * pixels.shape[1]),
+        **{f"theoretical_{column(name)}": quality.get(column(name)) for name in wanted},
+    }
+
+
+def finite(value: float) -> float | None:
+    """The number, or None for NaN and infinities, which JSON can't say."""
+    value = float(value)
+    return value if math.isfinite(value) else None
+
+
+def level2_share(parts: Mapping[str, float]) -> float | None:
+    """Share of level 2 in the bits of all levels, side information included; None without
+    levels."""
+    levels = sum(bits for name, bits in parts.items() if name.startswith("level"))
+    second = sum(bits for name, bits in parts.items() if name.startswith("level2"))
+    return second / levels if levels > 0 else None
+
+
+def _rest(total: float, coder: float | None) -> float | None:
+    return None if coder is None else max(0.0, total - coder)
+
+
+def kept_path(folder: Path, codec: str, point: float, image: str, suffix: str) -> Path:
+    """Where ``--keep-files`` puts a coded file; the reconstruction lies beside it as PNG."""
+    return folder / codec / f"{point:g}" / f"{image}{suffix}"
+
+
+def _keep(codec: Codec, folder: Path | None, task: Task, data: bytes, pixels: Pixels) -> str | None:
+    if folder is None:
+        return None
+    from PIL import Image
+
+    from toolkit.files import write_atomically, write_bytes_atomically
+
+    assert task.point is not None
+    path = kept_path(folder, task.codec, task.point, task.image, codec.spec.suffix)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes_atomically(path, data)
+    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    shown = path.with_name(f"{task.image}.png")
+    if shown == path:  # a codec whose files are PNGs
+        shown = path.with_name(f"{task.image}.decoded.png")
+    write_atomically(shown, lambda file: picture.save(file, "PNG", compress_level=1))
+    return str(path)

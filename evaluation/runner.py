@@ -1,0 +1,181 @@
+"""What is to be done, what is done already, and doing the rest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toolkit.codec import as_pixels
+from toolkit.errors import InputError, UsageError
+from toolkit.options import identity
+from toolkit.registry import Preset, open_codec
+from toolkit_evaluation.bench import Job
+from toolkit_evaluation.measure import (
+    Row,
+    Settings,
+    Task,
+    column,
+    error_row,
+    kept_path,
+    key_of,
+    pixels_sha256,
+)
+
+if TYPE_CHECKING:
+    from toolkit.plugins import Plugins
+    from toolkit_evaluation.datasets import ImageFile
+    from toolkit_evaluation.store import Store
+
+Execute = Callable[[Iterator[Job]], Iterator[tuple[Job, Row]]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A preset of the run with its points and everything its results depend on."""
+
+    preset: Preset
+    points: tuple[float, ...]
+    details: dict[str, Any]
+    """``Codec.identity()``."""
+    suffix: str
+
+    @property
+    def codec_identity(self) -> str:
+        return identity(self.details)
+
+
+def make_entry(plugins: Plugins, preset: Preset, points: Sequence[float] | None = None) -> Entry:
+    """Open the preset's codec, so that whatever it lacks is said before anything runs.
+
+    Raises UsageError for points out of range or none at all, MissingError for weights,
+    programs or packages that aren't there.
+    """
+    codec = open_codec(plugins, preset)
+    chosen = tuple(dict.fromkeys(float(p) for p in (preset.sweep if points is None else points)))
+    if not chosen:
+        raise UsageError(f"preset '{preset.name}' has no sweep: name points with --point")
+    knob = codec.spec.knob
+    for point in chosen:
+        if not knob.low <= point <= knob.high or (knob.integer and point != int(point)):
+            kind = "a whole number from " if knob.integer else ""
+            raise UsageError(
+                f"preset '{preset.name}': {knob.name} must be {kind}{knob.low:g} to "
+                f"{knob.high:g}, not {point:g}"
+            )
+    return Entry(preset, chosen, codec.identity(), codec.spec.suffix)
+
+
+@dataclass
+class Run:
+    """A pass over images, codecs and points, in which only what is missing is computed."""
+
+    images: Sequence[ImageFile]
+    entries: Sequence[Entry]
+    store: Store
+    settings: Settings
+    retry_errors: bool = False
+    on_row: Callable[[Row, bool], None] = lambda row, cached: None
+    """Called with every row and whether it was there already."""
+    computed: int = 0
+    image_records: list[dict[str, Any]] = field(default_factory=list)
+    _rows: dict[int, Row] = field(default_factory=dict)
+    _slots: int = 0
+
+    @property
+    def total(self) -> int:
+        """Rows that there will be, if all images can be read."""
+        return len(self.images) * sum(len(entry.points) for entry in self.entries)
+
+    def execute(self, execute: Execute) -> list[Row]:
+        """All rows, image by image in the given order; new ones are stored as they come."""
+        for job, row in execute(self._missing()):
+            self.store.add(row)
+            self.computed += 1
+            self._done(job.slot, row, cached=False)
+        return [self._rows[slot] for slot in sorted(self._rows)]
+
+    def _done(self, slot: int, row: Row, cached: bool) -> None:
+        self._rows[slot] = row
+        self.on_row(row, cached)
+
+    def _missing(self) -> Iterator[Job]:
+        """The jobs that the store has no row for, image by image: full curves come early."""
+        for image in self.images:
+            try:
+                pixels = as_pixels(image.path)
+            except (InputError, OSError) as error:
+                self._unreadable(image, error)
+                continue
+            digest, shape = pixels_sha256(pixels), pixels.shape
+            del pixels
+            self.image_records.append(
+                {"name": image.name, "path": str(image.path), "pixels_sha256": digest}
+            )
+            for entry in self.entries:
+                for point in entry.points:
+                    task = _task(image, digest, shape, entry, point)
+                    slot, self._slots = self._slots, self._slots + 1
+                    known = self._known(task, entry)
+                    if known is None:
+                        yield Job(slot, task, image.path, entry.preset)
+                    else:
+                        self._done(slot, known, cached=True)
+
+    def _unreadable(self, image: ImageFile, error: Exception) -> None:
+        """One error row for each codec: without pixels there are no points."""
+        digest = _file_hash(image.path)
+        self.image_records.append(
+            {"name": image.name, "path": str(image.path), "pixels_sha256": None}
+        )
+        for entry in self.entries:
+            task = _task(image, digest, (), entry, None)
+            row = error_row(task, error)
+            slot, self._slots = self._slots, self._slots + 1
+            cached = self.store.get(task.key) is not None
+            if not cached:
+                self.store.add(row)
+            self._done(slot, row, cached)
+
+    def _known(self, task: Task, entry: Entry) -> Row | None:
+        """The stored row of a task, if it has all that is asked for now."""
+        row = self.store.get(task.key)
+        if row is None:
+            return None
+        row = {**row, "image": task.image, "codec": task.codec}
+        if row["status"] != "ok":
+            return None if self.retry_errors else row
+        if any(column(name) not in row for name in self.settings.metrics):
+            return None
+        if self.settings.keep is None:
+            return row
+        assert task.point is not None
+        path = kept_path(self.settings.keep, task.codec, task.point, task.image, entry.suffix)
+        if _file_hash(path) != row["file_sha256"] or not path.with_suffix(".png").exists():
+            return None
+        return {**row, "file": str(path)}
+
+
+def _task(
+    image: ImageFile, digest: str, shape: tuple[int, ...], entry: Entry, point: float | None
+) -> Task:
+    key = key_of(digest, shape, entry.preset.identity, point, entry.codec_identity)
+    return Task(
+        key,
+        image.name,
+        digest,
+        entry.preset.name,
+        entry.preset.identity,
+        entry.codec_identity,
+        point,
+    )
+
+
+def _file_hash(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return hashlib.sha256(str(path).encode()).hexdigest()
