@@ -171,7 +171,7 @@ def as_pixels(image: ImageLike) -> Pixels:
     return _checked(np.asarray(image))
 
 
-def _checked(array: np.ndarray) -> Pixels:
+def _checked(array: NDArray[Any]) -> Pixels:
     if array.dtype != np.uint8:
         raise InputError(f"an image array must be uint8, not {array.dtype}")
     if array.ndim == 2:

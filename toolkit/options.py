@@ -2,7 +2,7 @@
 
 An option class is a ``msgspec.Struct`` made with ``Options`` as its base::
 
-    class GreedyOptions(Options):
+    class GreedyOptions(Options, frozen=True):
         bits: Annotated[int, Meta(ge=1, le=16)] = 10
         shards: Literal["geometric", "equal"] = "geometric"
 

@@ -13,6 +13,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -210,7 +211,7 @@ def load_plugins(files: Sequence[Path] = ()) -> Plugins:
     for file in plugins.files:
         if not file.is_file():
             raise MissingError(f"{file}: no such plugin file")
-        plugins.add(file.stem, str(file), lambda file=file: _load_file(file))
+        plugins.add(file.stem, str(file), partial(_load_file, file))
     return plugins
 
 

@@ -118,11 +118,14 @@ def merge(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in more.items():
         old = result.get(key)
-        both = isinstance(value, Mapping) and isinstance(old, Mapping)
-        if both and value.get("sampler", old.get("sampler")) == old.get("sampler"):
+        if not isinstance(value, Mapping):
+            result[key] = value
+        elif isinstance(old, Mapping) and value.get("sampler", old.get("sampler")) == old.get(
+            "sampler"
+        ):
             result[key] = merge(old, value)
         else:
-            result[key] = dict(value) if isinstance(value, Mapping) else value
+            result[key] = dict(value)
     return result
 
 

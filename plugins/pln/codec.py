@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from msgspec import Meta, field
-from toolkit_plugins.pln.ladder import LEVELS, PLNLadder
 
 from toolkit.alpha import decode_alpha, encode_alpha
 from toolkit.codec import Codec, Decoded, DecodeSettings, Encoded, Theoretical, as_rgb, mode_of
@@ -26,6 +25,7 @@ from toolkit.ladder import decode_ladder, encode_ladder, sample_ladder, theoreti
 from toolkit.options import Options
 from toolkit.samplers import SamplerChoice, pack_choice, read_choice
 from toolkit.weights import find_weights, load_weights, weights_of_fingerprint
+from toolkit_plugins.pln.ladder import LEVELS, PLNLadder
 
 if TYPE_CHECKING:
     from toolkit.codec import Pixels
@@ -41,7 +41,7 @@ _PARAMETERS = struct.Struct("<HB")  # rate in units of 1 / RATE_STEPS, seed
 ALPHA = "a"
 
 
-class PLNCodecOptions(Options):
+class PLNCodecOptions(Options, frozen=True):
     """Options of the ``pln`` codec."""
 
     weights: str = "pln"
@@ -58,10 +58,8 @@ class PLNCodecOptions(Options):
 def load_model(path: Path, precision: str) -> PLNLadder:
     """The network of a weights file as a ladder. Raises what ``load_weights`` does, and
     UsageError for weights of another model."""
-    import torch
-    from toolkit_plugins.pln.model import PLN, PLNOptions
-
     from toolkit.options import parse_options
+    from toolkit_plugins.pln.model import PLN, PLNOptions
 
     weights = load_weights(path)
     if weights.model != "pln":
@@ -71,7 +69,7 @@ def load_model(path: Path, precision: str) -> PLNLadder:
         model.load_state_dict(weights.tensors)
     except RuntimeError as error:
         raise UsageError(f"{path}: {' '.join(str(error).split())}") from None
-    model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    model = model.eval().requires_grad_(False)
     return PLNLadder(model.double() if precision == "float64" else model, precision)
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from toolkit_plugins.pln.model import PLN, product_of_gaussians
 from torch import Tensor
 
 from toolkit.ladder import Target
 from toolkit.sampling import Array
+from toolkit_plugins.pln.model import PLN, product_of_gaussians
 
 if TYPE_CHECKING:
     from toolkit.codec import Pixels

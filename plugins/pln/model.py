@@ -8,6 +8,10 @@ from typing import Annotated
 import torch
 import torch.nn.functional as F
 from msgspec import Meta
+from torch import Tensor, nn
+
+from toolkit.options import Options
+from toolkit.training.objective import TrainingPass
 from toolkit_plugins.pln.networks import (
     Analysis1,
     Analysis2,
@@ -15,10 +19,6 @@ from toolkit_plugins.pln.networks import (
     Synthesis2,
     interpolation_weights,
 )
-from torch import Tensor, nn
-
-from toolkit.options import Options
-from toolkit.training.objective import TrainingPass
 
 Width = Annotated[int, Meta(ge=1, le=1024)]
 
@@ -26,7 +26,7 @@ Width = Annotated[int, Meta(ge=1, le=1024)]
 CENTRE, SPREAD = 0.5, 4.0
 
 
-class PLNOptions(Options):
+class PLNOptions(Options, frozen=True):
     """Architecture of a PLN, named as in the caption of figure 3.2."""
 
     widths: tuple[Width, Width, Width] = (64, 128, 192)

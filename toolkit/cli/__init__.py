@@ -141,5 +141,5 @@ def main() -> None:
         raise SystemExit(130) from None
     except BrokenPipeError:
         # whoever read our output has enough; keep Python from complaining at exit
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         raise SystemExit(0) from None

@@ -13,7 +13,7 @@ from toolkit.cli import print_json, session
 from toolkit.cli.options import JsonFlag, OutputFile, Threads
 
 
-class Precision(str, enum.Enum):
+class Precision(enum.StrEnum):
     """Arithmetic of the decoder's network."""
 
     float32 = "float32"

@@ -6,10 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from toolkit.errors import InputError
 
+Pixels = NDArray[np.uint8]
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".ppm"}
 
 
@@ -33,7 +35,7 @@ def split(files: list[Path], hold_out: int) -> tuple[list[Path], list[Path]]:
     return [f for i, f in enumerate(files) if i not in held], [files[i] for i in sorted(held)]
 
 
-def load_rgb(path: Path, least: int) -> np.ndarray:
+def load_rgb(path: Path, least: int) -> Pixels:
     """Image as uint8 (H, W, 3), mirrored outwards where a side is under ``least``."""
     try:
         with Image.open(path) as image:
@@ -68,7 +70,7 @@ class Crops:
             self.pool += list(threads.map(self._load, self.files[len(self.pool) : self.capacity]))
         self.holds = list(range(self.capacity))
 
-    def _load(self, path: Path) -> np.ndarray:
+    def _load(self, path: Path) -> Pixels:
         return load_rgb(path, self.least)
 
     def _renew(self, step: int) -> None:
@@ -83,7 +85,7 @@ class Crops:
                 self.pool[slot] = self._load(self.files[wanted])
                 self.holds[slot] = wanted
 
-    def batch(self, step: int, size: int, count: int) -> np.ndarray:
+    def batch(self, step: int, size: int, count: int) -> Pixels:
         """uint8 array (count, 3, size, size)."""
         self._renew(step)
         rng = np.random.Generator(np.random.Philox(key=[self.seed, 2], counter=[0, 0, 0, step]))

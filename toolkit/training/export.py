@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ def export(trainer: Trainer) -> Path:
 
     recipe = trainer.recipe
     model = trainer.ema["model"]
-    options = to_mapping(model.options) if hasattr(model, "options") else recipe.options
+    options = to_mapping(cast(Any, model).options)
     metadata = {
         "model": recipe.model,
         "options": json.dumps(options),
@@ -73,7 +73,8 @@ def model_card(trainer: Trainer, options: dict[str, Any], rows: list[dict[str, A
 | objective | `{json.dumps(to_mapping(recipe.objective))}` |
 | data | {len(trainer.crops.files)} images for training, {len(trainer.held)} held out |
 | schedule | `{json.dumps(to_mapping(recipe.schedule))}` |
-| optimiser | `{json.dumps(to_mapping(recipe.optimizer))}`, EMA `{json.dumps(to_mapping(recipe.ema))}` |
+| optimiser | `{json.dumps(to_mapping(recipe.optimizer))}` |
+| averaging | `{json.dumps(to_mapping(recipe.ema))}` |
 | steps | {trainer.step:,} |
 | time | {trainer.seconds / 60:.0f} minutes of steps |
 | hardware | {device}, {trainer.world} process(es), torch {torch.__version__}, {trainer.dtype} |

@@ -25,7 +25,7 @@ class TrainingLog:
         self.file: TextIO | None = None
         if not quiet:
             folder.mkdir(parents=True, exist_ok=True)
-            self.file = open(folder / "log.jsonl", "a", encoding="utf-8")
+            self.file = open(folder / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115
         self.sums = [0.0, 0.0, 0.0, 0.0]
         self.count = 0
         self.last = time.monotonic()

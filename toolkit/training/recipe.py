@@ -16,7 +16,7 @@ Count = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
 
-class Data(Options):
+class Data(Options, frozen=True):
     """Where pictures come from."""
 
     folder: str
@@ -27,7 +27,7 @@ class Data(Options):
     """Decoded images kept in memory; a larger folder passes through piece by piece."""
 
 
-class Objective(Options):
+class Objective(Options, frozen=True):
     """Loss: ``(lambda D + bits per pixel) / lambda^balance``, lambda drawn uniformly in log.
 
     D is ``255^2 MSE`` (CompressAI's convention), ``3 MAE`` (the Laplace log-likelihood a
@@ -46,7 +46,7 @@ class Objective(Options):
     """Steps over which the weight of the rate grows linearly from 0 to 1."""
 
 
-class Phase(Options):
+class Phase(Options, frozen=True):
     """Crop size and batch size until a share of the run is done."""
 
     until: Share
@@ -54,7 +54,7 @@ class Phase(Options):
     batch: Count = 8
 
 
-class Schedule(Options):
+class Schedule(Options, frozen=True):
     """Length of the run, and the learning rate over it: warm-up, constant, cosine."""
 
     steps: Count | None = None
@@ -66,7 +66,7 @@ class Schedule(Options):
     phases: tuple[Phase, ...] = (Phase(until=1.0),)
 
 
-class Optimizer(Options):
+class Optimizer(Options, frozen=True):
     """Muon for convolution kernels, Adam for everything else."""
 
     kernel_lr: Positive = 0.006
@@ -75,14 +75,19 @@ class Optimizer(Options):
     clip: Positive = 20.0
 
 
-class Ema(Options):
-    """Exponential moving average of the weights; what is validated and exported."""
+class Ema(Options, frozen=True):
+    """Exponential moving average of the weights; what is validated and exported.
 
-    decay: Share = 0.995
+    The memory, ``every / (1 - decay)`` steps, is short beside the last, slow part of the
+    schedule: while the learning rate is high the weights travel far in a thousand steps, and
+    their average is worse than any of them.
+    """
+
+    decay: Share = 0.98
     every: Count = 5
 
 
-class Recipe(Options):
+class Recipe(Options, frozen=True):
     """A training run."""
 
     model: str
