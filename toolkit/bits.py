@@ -18,6 +18,7 @@ Ints = NDArray[np.int64]
 def pack(values: ArrayLike, widths: ArrayLike) -> NDArray[np.uint8]:
     """Bits (one a byte) of ``values``, each in its own number of bits, 0 to 63."""
     values, widths = np.broadcast_arrays(np.asarray(values, np.int64), np.asarray(widths, np.int64))
+    values, widths = values.reshape(-1), widths.reshape(-1)
     starts = np.cumsum(widths) - widths
     place = np.arange(int(widths.sum())) - np.repeat(starts, widths)
     shift = np.repeat(widths, widths) - 1 - place

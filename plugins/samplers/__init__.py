@@ -15,3 +15,17 @@ def toolkit_samplers() -> Iterable[SamplerSpec]:
         tag="tr",
         reference="Viterbi and Omura 1974",
     )
+    yield SamplerSpec(
+        "importance",
+        "one of 2^KL draws a block, by its weight",
+        "toolkit_plugins.samplers.importance:Importance",
+        tag="is",
+        reference="Havasi et al. 2019",
+    )
+    yield SamplerSpec(
+        "greedy",
+        "a block as a sum of shards, each the best of 2^b draws",
+        "toolkit_plugins.samplers.greedy:Greedy",
+        tag="gs",
+        reference="Flamich 2019",
+    )

@@ -1,0 +1,53 @@
+"""Importance sampling on blocks.
+
+Havasi et al. 2019 (MIRACLE), as algorithm 5 of the thesis: of K = 2^(KL + t) draws x_i of the
+prior, send the number of one that is drawn with probability proportional to its weight
+w_i = q(x_i) / p(x_i). In units of the prior,
+
+    log w(x) = sum_j 1/2 (1 - 1/r_j^2) x_j^2 + (d_j / r_j^2) x_j + const.
+
+Corrected against the text: draws come from the prior P, not from Q; K is rounded up; bits and
+nats aren't mixed. ``argmax`` takes the largest weight: biased towards the target's peak
+relative to the prior, which for a decoder is the better place to be.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from msgspec import Meta
+
+from toolkit.bits import Ints
+from toolkit.blocks import BlockOptions, BlockSampler, Target
+from toolkit.layout import Budget
+
+
+class ImportanceOptions(BlockOptions, frozen=True):
+    bits: Annotated[int, Meta(ge=1, le=20)] = 14
+    """At most so many bits an index."""
+    slack: Annotated[int, Meta(ge=0, le=8)] = 0
+    """t: bits of the index beyond the block's rate."""
+    choice: Literal["argmax", "sampled"] = "argmax"
+    width: Annotated[int, Meta(ge=1, le=65536)] = 512
+    """At most so many latents a block."""
+
+
+class Importance(BlockSampler):
+    """Importance sampler; see the module."""
+
+    options_class = ImportanceOptions
+    options: ImportanceOptions
+
+    def budget(self) -> Budget:
+        o = self.options
+        return Budget(o.bits, width=o.width, slack=min(o.slack, o.bits - 1))
+
+    def choose(self, target: Target) -> Ints:
+        argmax = self.options.choice == "argmax"
+        # weights of r > 1 have no largest value: argmax takes such a target for r = 1
+        r = np.minimum(target.r, 1) if argmax else target.r
+        precision = 1 / np.square(r)
+        noise = None if argmax else target.private()
+        best = target.best((1 - precision) / 2, target.d * precision, target.bits, noise=noise)
+        return best[:, None]
