@@ -14,10 +14,57 @@ _QUALITY = Knob("quality", 1, 100, integer=True)
 def toolkit_codecs() -> Iterator[CodecSpec]:
     yield CodecSpec(
         "jpeg",
-        "JPEG, 4:2:0 (Pillow, libjpeg-turbo)",
+        "JPEG (Pillow, libjpeg-turbo)",
         f"{__name__}.jpeg:Jpeg",
         reference="ITU-T T.81 (1992)",
         knob=_QUALITY,
         suffix=".jpg",
         magic=((0, b"\xff\xd8\xff"),),
+    )
+    yield CodecSpec(
+        "webp",
+        "WebP, lossy: VP8 intra frames, 4:2:0 (Pillow, libwebp)",
+        f"{__name__}.webp:WebP",
+        reference="RFC 9649 (2024)",
+        knob=_QUALITY,
+        suffix=".webp",
+        magic=((8, b"WEBP"),),
+    )
+    yield CodecSpec(
+        "jpeg2000",
+        "JPEG 2000, irreversible 9/7 wavelet (Pillow, OpenJPEG)",
+        f"{__name__}.jpeg2000:Jpeg2000",
+        reference="ITU-T T.800 (2002)",
+        knob=Knob("ratio", 1, 2000, more_bits="down"),
+        suffix=".jp2",
+        magic=((0, b"\x00\x00\x00\x0cjP  \r\n\x87\n"), (0, b"\xff\x4f\xff\x51")),
+    )
+    yield CodecSpec(
+        "avif",
+        "AVIF: AV1 intra frames (Pillow, libaom, dav1d)",
+        f"{__name__}.avif:Avif",
+        reference="AOMedia AV1 Image File Format 1.1 (2022)",
+        knob=_QUALITY,
+        suffix=".avif",
+        magic=((4, b"ftypavif"),),
+    )
+    yield CodecSpec(
+        "heic",
+        "HEIC: HEVC intra frames (pillow-heif, x265, libde265)",
+        f"{__name__}.heic:Heic",
+        needs=("python:pillow_heif",),
+        reference="ISO/IEC 23008-12 (2017)",
+        knob=_QUALITY,
+        suffix=".heic",
+        magic=((4, b"ftypheic"), (4, b"ftypheix"), (4, b"ftypmif1")),
+    )
+    yield CodecSpec(
+        "jxl",
+        "JPEG XL (pillow-jxl-plugin, libjxl)",
+        f"{__name__}.jxl:JpegXL",
+        needs=("python:pillow_jxl",),
+        reference="ISO/IEC 18181-1 (2022)",
+        knob=_QUALITY,
+        suffix=".jxl",
+        magic=((0, b"\xff\x0a"), (0, b"\x00\x00\x00\x0cJXL \r\n\x87\n")),
     )

@@ -9,10 +9,11 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import PIL
 from PIL import Image, features
 
 from toolkit.codec import CHANNELS, Codec, Decoded, DecodeSettings, Encoded, mode_of
-from toolkit.container import LIMITS, BadStream, LimitExceeded
+from toolkit.container import LIMITS, BadFile, BadStream, LimitExceeded
 from toolkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,17 +22,62 @@ if TYPE_CHECKING:
 # Everything that Pillow and its plugins raise for files that are no pictures.
 UNREADABLE = (
     OSError, SyntaxError, ValueError, TypeError, RuntimeError, EOFError, LookupError, MemoryError,
-    ArithmeticError, struct.error, Image.DecompressionBombError,
+    ArithmeticError, AttributeError, struct.error, Image.DecompressionBombError,
 )  # fmt: skip
+UNWRITABLE = (OSError, ValueError, TypeError, RuntimeError, MemoryError)
 
 
-class PillowCodec(Codec):
+class NativeCodec(Codec):
+    """A codec that writes and reads the files of an existing format."""
+
+    modes: ClassVar[tuple[str, ...]] = ("L", "RGB", "RGBA")
+    """Modes that can be coded."""
+
+    @abstractmethod
+    def write(self, pixels: Pixels, mode: str, point: float) -> bytes:
+        """The file; may raise what ``UNWRITABLE`` lists."""
+
+    @abstractmethod
+    def read(self, data: bytes) -> tuple[str, Pixels]:
+        """Mode and pixels, (H, W) or (H, W, C), of a file; may raise what ``UNREADABLE`` lists."""
+
+    def encode_pixels(self, pixels: Pixels, point: float) -> Encoded:
+        """Raises InputError for a mode or size that the format doesn't have."""
+        mode = mode_of(pixels)
+        if mode not in self.modes:
+            raise InputError(f"{self.spec.name}: files have no alpha channel: convert to RGB first")
+        try:
+            return Encoded(self.write(pixels, mode, point))
+        except UNWRITABLE as error:
+            height, width = pixels.shape[:2]
+            raise InputError(
+                f"{self.spec.name}: can't code a {width}x{height} {mode} picture: {reason(error)}"
+            ) from None
+
+    def decode(self, data: bytes, settings: DecodeSettings | None = None) -> Decoded:
+        """Raises BadStream for a damaged file, LimitExceeded for too large a picture."""
+        name, magic = self.spec.name, self.spec.magic
+        if magic and not any(data[at : at + len(word)] == word for at, word in magic):
+            raise BadStream(f"{name}: byte {magic[0][0]}: not a {self.spec.suffix} file")
+        try:
+            mode, pixels = self.read(data)
+        except BadFile:
+            raise
+        except UNREADABLE as error:
+            raise BadStream(
+                f"{name}: damaged or cut file of {len(data)} bytes ({reason(error)}); "
+                "get a fresh copy"
+            ) from None
+        if mode not in CHANNELS:
+            raise BadStream(f"{name}: pixels of mode {mode}, not 8-bit L, RGB or RGBA")
+        return Decoded(pixels.reshape(*pixels.shape[:2], CHANNELS[mode]))
+
+
+class PillowCodec(NativeCodec):
     """A codec whose files Pillow writes and reads."""
 
     format: ClassVar[str]
     """Pillow's name of the format."""
-    modes: ClassVar[tuple[str, ...]] = ("L", "RGB", "RGBA")
-    """Modes that files can hold."""
     library: ClassVar[str]
     """Pillow's name of the library, for its version."""
 
@@ -39,52 +85,20 @@ class PillowCodec(Codec):
     def parameters(self, pixels: Pixels, point: float) -> dict[str, Any]:
         """Arguments of ``Image.save``."""
 
-    def encode_pixels(self, pixels: Pixels, point: float) -> Encoded:
-        mode = mode_of(pixels)
-        if mode not in self.modes:
-            raise InputError(f"{self.spec.name}: files have no alpha channel: convert to RGB first")
+    def write(self, pixels: Pixels, mode: str, point: float) -> bytes:
         file = io.BytesIO()
-        try:
-            picture = Image.fromarray(pixels[:, :, 0] if mode == "L" else pixels)
-            picture.save(file, self.format, **self.parameters(pixels, point))
-        except (OSError, ValueError, RuntimeError) as error:
-            height, width = pixels.shape[:2]
-            raise InputError(
-                f"{self.spec.name}: can't code a {width}x{height} {mode} picture ({error})"
-            ) from None
-        return Encoded(file.getvalue())
+        picture = Image.fromarray(pixels[:, :, 0] if mode == "L" else pixels)
+        picture.save(file, self.format, **self.parameters(pixels, point))
+        return file.getvalue()
 
-    def decode(self, data: bytes, settings: DecodeSettings = DecodeSettings()) -> Decoded:
-        self.check_file(data)
-        try:
-            with (
-                warnings.catch_warnings(),
-                Image.open(io.BytesIO(data), "r", [self.format]) as file,
-            ):
-                warnings.simplefilter("ignore")
+    def read(self, data: bytes) -> tuple[str, Pixels]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large pictures: check_size has its own limit
+            with Image.open(io.BytesIO(data), "r", [self.format]) as file:
                 check_size(self.spec.name, *file.size)
-                file.load()
-                mode, pixels = file.mode, np.array(file)
-        except UNREADABLE as error:
-            raise self.bad(error) from None
-        if mode not in CHANNELS:
-            raise BadStream(f"{self.spec.name}: pixels of mode {mode}, not 8-bit L, RGB or RGBA")
-        return Decoded(pixels[:, :, None] if pixels.ndim == 2 else pixels)
-
-    def check_file(self, data: bytes) -> None:
-        """Raises BadStream unless ``data`` starts as files of this format do."""
-        magic = self.spec.magic
-        if magic and not any(data[at : at + len(word)] == word for at, word in magic):
-            raise BadStream(f"{self.spec.name}: byte {magic[0][0]}: not a {self.spec.suffix} file")
-
-    def bad(self, error: Exception) -> BadStream:
-        """What to raise for ``error``."""
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        return BadStream(f"{self.spec.name}: damaged or cut file ({reason}); get a fresh copy")
+                return file.mode, np.array(file)
 
     def identity(self) -> dict[str, Any]:
-        import PIL
-
         return {"pillow": PIL.__version__, self.library: features.version(self.library)}
 
 
@@ -94,3 +108,10 @@ def check_size(codec: str, width: int, height: int) -> None:
         raise LimitExceeded(
             f"{codec}: a picture of {width}x{height} pixels, the limit is {LIMITS.pixels}"
         )
+
+
+def reason(error: BaseException) -> str:
+    """The message of an error of a library, as one short line."""
+    if isinstance(error, PIL.UnidentifiedImageError):
+        return "its header can't be read"
+    return " ".join(str(error).split()).split(". ")[0][:200] or type(error).__name__
