@@ -1,0 +1,260 @@
+"""Runs a function on untrusted bytes in a child process with limits on time and memory.
+
+::
+
+    parent --request--> server (keeps models loaded) --fork--> worker (limits set, runs once)
+           <--answer---                             <--pipe---
+
+CompressAI's range coder checks nothing: a damaged stream can read past its end and crash the
+process. Each call gets a fresh worker, so that not even memory which a crash-free bad decode has
+overwritten outlives it, and forking one from a server that has the model loaded takes
+milliseconds where starting Python takes seconds. Where there is no safe ``fork`` (all but Linux)
+each call gets a process of its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import msgspec
+
+from toolkit.errors import ToolkitError
+
+_LENGTH = struct.Struct("<Q")
+_SETUP_SECONDS = 600.0
+_FORKS = sys.platform == "linux"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one call may use."""
+
+    seconds: float = 60.0
+    memory: int = 4 * 2**30
+    """Bytes of address space beyond what the server has."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A call of ``module.run(setup, payload)``, after ``module.prepare(setup)`` in the server."""
+
+    module: str
+    setup: bytes
+    payload: bytes
+    seconds: float
+    memory: int
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What became of a call: ``kind`` is empty for a result, else an exception's class name."""
+
+    data: bytes = b""
+    kind: str = ""
+    text: str = ""
+    deadly: bool = False
+    """The worker died or was killed."""
+
+
+class CallFailed(Exception):
+    """A call without a result: the worker raised, died or used more than it may."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.text)
+        self.kind = answer.kind
+        self.deadly = answer.deadly
+
+
+class Sandbox:
+    """A child process that runs one module's ``run`` on untrusted bytes.
+
+    The module has ``prepare(setup: bytes)``, run in the server on trusted bytes, its effects
+    kept from call to call, and ``run(setup: bytes, payload: bytes) -> bytes``.
+    """
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+        self._lock = threading.Lock()
+        self._server: subprocess.Popen[bytes] | None = None
+        self._owner = 0
+
+    def call(self, setup: bytes, payload: bytes, limits: Limits) -> bytes:
+        """The result of ``run(setup, payload)``. Raises CallFailed, and nothing of what
+        happens in the child reaches this process."""
+        request = Request(self.module, setup, payload, limits.seconds, limits.memory)
+        with self._lock:
+            answer = self._exchange(msgspec.msgpack.encode(request), limits.seconds)
+            if not _FORKS:
+                self._stop()
+        if answer.kind:
+            raise CallFailed(answer)
+        return answer.data
+
+    def close(self) -> None:
+        """End the child; the next call starts another."""
+        with self._lock:
+            self._stop()
+
+    def _exchange(self, message: bytes, seconds: float) -> Answer:
+        server = self._start()
+        assert server.stdin is not None
+        assert server.stdout is not None
+        try:
+            server.stdin.write(_LENGTH.pack(len(message)) + message)
+            server.stdin.flush()
+            deadline = time.monotonic() + _SETUP_SECONDS + seconds
+            return _decoded(_read_frame(server.stdout.fileno(), deadline))
+        except (OSError, EOFError, TimeoutError, msgspec.MsgspecError) as error:
+            self._stop()
+            return Answer(kind=type(error).__name__, text="the decoding process died", deadly=True)
+        except BaseException:
+            self._stop()  # an interrupted exchange can't be taken up again
+            raise
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        if self._server is not None and self._owner != os.getpid():
+            self._server = None  # a forked copy of this process: the child is the original's
+        if self._server is None or self._server.poll() is not None:
+            self._server = subprocess.Popen(
+                [sys.executable, "-c", f"from {__name__} import serve; serve()"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is this process's to handle
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+            self._owner = os.getpid()
+        return self._server
+
+    def _stop(self) -> None:
+        server, self._server = self._server, None
+        if server is None or self._owner != os.getpid():
+            return
+        server.kill()
+        server.wait()
+        for pipe in (server.stdin, server.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_server", None) is not None:
+            self._stop()
+
+
+# -- in the child ----------------------------------------------------------------
+
+
+def serve() -> None:
+    """Answer requests on standard input until it ends."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints must not get among the answers
+    while True:
+        try:
+            request = msgspec.msgpack.decode(_read_frame(0, None), type=Request)
+        except EOFError:
+            return
+        try:
+            module = importlib.import_module(request.module)
+            module.prepare(request.setup)
+        except Exception as error:
+            _write(answers, _failure(error))
+            continue
+        _write(answers, _run_forked(module, request) if _FORKS else _run(module, request))
+
+
+def _run(module: Any, request: Request) -> Answer:
+    try:
+        return Answer(module.run(request.setup, request.payload))
+    except Exception as error:
+        return _failure(error)
+
+
+def _run_forked(module: Any, request: Request) -> Answer:
+    """Run in a worker of its own, and wait for its answer or its death."""
+    reading, writing = os.pipe()
+    worker = os.fork()
+    if worker == 0:
+        try:
+            os.close(reading)
+            _set_limits(request)
+            with os.fdopen(writing, "wb") as pipe:
+                _write(pipe, _run(module, request))
+        finally:
+            os._exit(0)  # no clean-up of what belongs to the server
+    os.close(writing)
+    try:
+        answer = _read_frame(reading, time.monotonic() + request.seconds)
+        return _decoded(answer)
+    except TimeoutError:
+        text = f"decoding took more than {request.seconds:.0f} s"
+        return Answer(kind="Timeout", text=text, deadly=True)
+    except (EOFError, msgspec.MsgspecError):
+        return Answer(kind="Crash", text="the decoder crashed", deadly=True)
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        os.waitpid(worker, 0)
+        os.close(reading)
+
+
+def _set_limits(request: Request) -> None:
+    import resource
+
+    with open("/proc/self/statm") as file:
+        size = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    for kind, limit in (
+        (resource.RLIMIT_AS, size + request.memory),
+        (resource.RLIMIT_CPU, int(request.seconds) + 2),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(kind, (limit, limit))
+
+
+def _failure(error: Exception) -> Answer:
+    text = " ".join(str(error).split())
+    known = isinstance(error, ToolkitError)
+    return Answer(
+        kind=type(error).__name__, text=text if known else f"{type(error).__name__} {text}"
+    )
+
+
+# -- frames ----------------------------------------------------------------------
+
+
+def _decoded(frame: bytes) -> Answer:
+    return msgspec.msgpack.decode(frame, type=Answer)
+
+
+def _write(file: BinaryIO, answer: Answer) -> None:
+    message = msgspec.msgpack.encode(answer)
+    file.write(_LENGTH.pack(len(message)) + message)
+    file.flush()
+
+
+def _read_frame(descriptor: int, deadline: float | None) -> bytes:
+    (length,) = _LENGTH.unpack(_read(descriptor, _LENGTH.size, deadline))
+    return _read(descriptor, length, deadline)
+
+
+def _read(descriptor: int, count: int, deadline: float | None) -> bytes:
+    """Exactly ``count`` bytes. Raises EOFError, TimeoutError."""
+    pieces: list[bytes] = []
+    while count:
+        if deadline is not None:
+            left = max(0.0, deadline - time.monotonic())
+            if not select.select([descriptor], [], [], left)[0]:
+                raise TimeoutError
+        piece = os.read(descriptor, min(count, 2**20))
+        if not piece:
+            raise EOFError
+        pieces.append(piece)
+        count -= len(piece)
+    return b"".join(pieces)
