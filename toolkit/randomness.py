@@ -20,67 +20,90 @@ FIXED_POINT = 2.0**-16
 """Normals are multiples of this."""
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
-_W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
-_LOW = np.uint64(0xFFFFFFFF)
+_W0, _W1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)
 _HALF = np.uint64(32)
+_LANES = 64
+"""Counters that go through the rounds together: enough to fill any vector unit."""
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
-def _philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
-    """Four 32-bit words (as uint64) of Philox4x32-10."""
+@numba.njit(cache=True, nogil=True)
+def _philox(c, k0, k1):  # type: ignore[no-untyped-def]
+    """Ten rounds on counters ``c`` (4, lanes), uint32, in place. Loops over lanes are inmost, so
+    that the compiler makes vector instructions of them."""
+    c0, c1, c2, c3 = c[0], c[1], c[2], c[3]
     for _ in range(10):
-        p0 = _M0 * c0
-        p1 = _M1 * c2
-        c0, c1, c2, c3 = (
-            (p1 >> _HALF) ^ c1 ^ k0,
-            p1 & _LOW,
-            (p0 >> _HALF) ^ c3 ^ k1,
-            p0 & _LOW,
-        )
-        k0 = (k0 + _W0) & _LOW
-        k1 = (k1 + _W1) & _LOW
-    return c0, c1, c2, c3
+        for lane in range(_LANES):
+            p0 = np.uint64(c0[lane]) * _M0
+            p1 = np.uint64(c2[lane]) * _M1
+            c0[lane] = np.uint32(p1 >> _HALF) ^ c1[lane] ^ k0
+            c2[lane] = np.uint32(p0 >> _HALF) ^ c3[lane] ^ k1
+            c1[lane] = np.uint32(p1)
+            c3[lane] = np.uint32(p0)
+        k0 = np.uint32(k0 + _W0)
+        k1 = np.uint32(k1 + _W1)
+
+
+@numba.njit(cache=True, nogil=True)
+def _counters(c, rows, row, column, per_row, stream):  # type: ignore[no-untyped-def]
+    """Fill ``c`` with the addresses (column, row, stream) from (row, column) on; the next."""
+    for lane in range(_LANES):
+        address = rows[min(row, rows.shape[0] - 1)]
+        c[0, lane] = np.uint32(column)
+        c[1, lane] = np.uint32(address)
+        c[2, lane] = np.uint32(address >> _HALF)
+        c[3, lane] = stream
+        column += 1
+        if column == per_row:
+            column = 0
+            row += 1
+    return row, column
 
 
 @numba.njit(cache=True, nogil=True)
 def _words(out, rows, stream, k0, k1):  # type: ignore[no-untyped-def]
     """Fill ``out`` (n, 4 m), uint32: row i holds words of the address (stream, rows[i])."""
-    for i in range(out.shape[0]):
-        row = rows[i]
-        for j in range(out.shape[1] // 4):
-            w = _philox(
-                np.uint64(j), row & _LOW, row >> _HALF, np.uint64(stream), np.uint64(k0),
-                np.uint64(k1),
-            )  # fmt: skip
+    per_row = out.shape[1] // 4
+    total = out.shape[0] * per_row
+    c = np.empty((4, _LANES), np.uint32)
+    row = column = 0
+    for at in range(0, total, _LANES):
+        r, q = row, column
+        row, column = _counters(c, rows, row, column, per_row, np.uint32(stream))
+        _philox(c, np.uint32(k0), np.uint32(k1))
+        for lane in range(min(_LANES, total - at)):
             for k in range(4):
-                out[i, 4 * j + k] = np.uint32(w[k])
+                out[r, 4 * q + k] = c[k, lane]
+            q += 1
+            if q == per_row:
+                q = 0
+                r += 1
 
 
 @numba.njit(cache=True, nogil=True)
 def _normals(out, rows, stream, k0, k1, table):  # type: ignore[no-untyped-def]
     """Fill ``out`` (n, width), float32, two normals a word, low half first."""
     width = out.shape[1]
-    half = np.uint64(16)
-    low = np.uint64(0xFFFF)
-    for i in range(out.shape[0]):
-        row = rows[i]
-        at = 0
-        j = 0
-        while at < width:
-            w = _philox(
-                np.uint64(j), row & _LOW, row >> _HALF, np.uint64(stream), np.uint64(k0),
-                np.uint64(k1),
-            )  # fmt: skip
-            j += 1
-            if at + 8 <= width:
+    per_row = (width + 7) // 8
+    total = out.shape[0] * per_row
+    c = np.empty((4, _LANES), np.uint32)
+    row = column = 0
+    for at in range(0, total, _LANES):
+        r, q = row, column
+        row, column = _counters(c, rows, row, column, per_row, np.uint32(stream))
+        _philox(c, np.uint32(k0), np.uint32(k1))
+        for lane in range(min(_LANES, total - at)):
+            if 8 * q + 8 <= width:
                 for k in range(4):
-                    out[i, at + 2 * k] = table[w[k] & low]
-                    out[i, at + 2 * k + 1] = table[w[k] >> half]
+                    out[r, 8 * q + 2 * k] = table[c[k, lane] & 0xFFFF]
+                    out[r, 8 * q + 2 * k + 1] = table[c[k, lane] >> 16]
             else:
-                for k in range(width - at):
-                    word = w[k // 2]
-                    out[i, at + k] = table[(word >> half) if k % 2 else (word & low)]
-            at += 8
+                for k in range(width - 8 * q):
+                    word = np.int64(c[k // 2, lane])
+                    out[r, 8 * q + k] = table[(word >> 16) if k % 2 else (word & 0xFFFF)]
+            q += 1
+            if q == per_row:
+                q = 0
+                r += 1
 
 
 @cache
