@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 
 from toolkit.hookspecs import hookimpl
@@ -67,4 +68,15 @@ def toolkit_codecs() -> Iterator[CodecSpec]:
         knob=_QUALITY,
         suffix=".jxl",
         magic=((0, b"\xff\x0a"), (0, b"\x00\x00\x00\x0cJXL \r\n\x87\n")),
+    )
+    yield CodecSpec(
+        "bpg",
+        "BPG: HEVC intra frames (bpgenc, or x265 and FFmpeg in the package av)",
+        f"{__name__}.bpg.codec:Bpg",
+        # the programs do without the package
+        needs=() if shutil.which("bpgenc") and shutil.which("bpgdec") else ("python:av",),
+        reference="Bellard, BPG specification 0.9.5 (2015)",
+        knob=Knob("qp", 0, 51, integer=True, more_bits="down"),
+        suffix=".bpg",
+        magic=((0, b"BPG\xfb"),),
     )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from numpy.typing import NDArray
 
     from toolkit.codec import Pixels
@@ -29,14 +31,20 @@ def ycbcr(rgb: Pixels, limited: bool = False) -> Floats:
     return out
 
 
-def rgb(components: NDArray[np.generic], limited: bool = False) -> Pixels:
-    """The inverse of ``ycbcr``, rounded to uint8; components (H, W, 3)."""
+def rgb(
+    components: NDArray[Any], limited: bool = False, shares: tuple[float, float] = (RED, BLUE)
+) -> Pixels:
+    """The inverse of ``ycbcr``, rounded to uint8; components (H, W, 3) from 0 to 255.
+
+    ``shares`` are those of red and blue in luma, for matrices other than BT.601's.
+    """
+    of_red, of_blue = shares
     x = components.astype(np.float32)
     scale, offset, chroma = (255 / 219, 16.0, 255 / 224) if limited else (1.0, 0.0, 1.0)
     luma = (x[:, :, 0] - offset) * scale
-    blue = luma + (x[:, :, 1] - 128) * (chroma * (2 - 2 * BLUE))
-    red = luma + (x[:, :, 2] - 128) * (chroma * (2 - 2 * RED))
-    green = (luma - RED * red - BLUE * blue) / GREEN
+    blue = luma + (x[:, :, 1] - 128) * (chroma * (2 - 2 * of_blue))
+    red = luma + (x[:, :, 2] - 128) * (chroma * (2 - 2 * of_red))
+    green = (luma - of_red * red - of_blue * blue) / (1 - of_red - of_blue)
     return to_uint8(np.stack([red, green, blue], 2))
 
 
