@@ -36,7 +36,11 @@ def random_model(architecture, seed=0):
         y = model.g_a(x)
         z = model.h_a(y) if hasattr(model, "h_a") else y
         if min(float(y.std()), float(z.std()) * 2) > 3:
-            [p for p in model.g_s.parameters() if p.ndim == 1][-1].add_(0.5)  # a mid-grey picture
+            _last_bias(model.g_s).add_(0.5)  # a mid-grey picture
+            if hasattr(model, "h_s"):  # z within its tables, scales about as wide as the latents
+                for last in [*model.h_a.parameters()][-2:]:
+                    last.mul_(min(1, 5 / float(z.abs().max())))
+                _last_bias(getattr(model, "entropy_parameters", model.h_s))[: model.M].add_(3)
             return model
         for part in (model.g_a, getattr(model, "h_a", model.g_a)):
             if float(part(x if part is model.g_a else y).std()) < 3:
@@ -44,6 +48,10 @@ def random_model(architecture, seed=0):
                     if kernel.ndim == 4:
                         kernel.mul_(1.15)
     raise AssertionError("latents stay small")
+
+
+def _last_bias(part):
+    return [p for p in part.parameters() if p.ndim == 1][-1]
 
 
 def picture(height, width, seed=0, channels=3):

@@ -31,3 +31,11 @@ def toolkit_codecs() -> Iterable[CodecSpec]:
             reference=reference,
             knob=Knob("quality", 1, 6 if name.startswith("cheng") else 8, integer=not variable),
         )
+    yield CodecSpec(
+        "latents",
+        "latents of a CompressAI hyperprior model: rounded, dithered, or coded as samples",
+        "toolkit_plugins.compressai.latents:LatentsCodec",
+        needs=(*_NEEDS, "python:constriction"),
+        reference="Flamich 2019; Agustsson and Theis 2020, arXiv:2006.09952",
+        knob=Knob("quality", 1, 8),
+    )

@@ -43,7 +43,7 @@ def compress(network: Network, image: Any, point: float) -> Coded:
     import torch
 
     with deterministic():
-        arguments = _rate_arguments(network, point)
+        arguments = rate_arguments(network, point)
         agreement = Agreement(network.model)
         with agreement.watching():
             coded = network.model.compress(torch.from_numpy(image), **arguments)
@@ -74,12 +74,12 @@ def decompress(
         [safe_to_read(string, count)] for string, count in zip(coded.strings, counts, strict=False)
     ]
     with deterministic():
-        arguments = _rate_arguments(network, point)
+        arguments = rate_arguments(network, point)
         agreement = Agreement(model, coded.digest, channels * latents)
         with agreement.watching():
             latent = _decoded_latent(model, strings, shape, arguments)
         agreement.check()
-    return _synthesis(model.g_s, latent, precision, threads)
+    return synthesise(model.g_s, latent, precision, threads)
 
 
 def safe_to_read(string: bytes, symbols: int) -> bytes:
@@ -96,7 +96,7 @@ def safe_to_read(string: bytes, symbols: int) -> bytes:
     return string + bytes(16 * len(string) + 2 * _WORD * symbols + 64)
 
 
-def _rate_arguments(network: Network, point: float) -> dict[str, Any]:
+def rate_arguments(network: Network, point: float) -> dict[str, Any]:
     """Keyword arguments for a point of a variable-rate model, its tables made for it.
 
     Between the trained gains (inverse step sizes) lie linear mixtures of them: sums and
@@ -138,7 +138,7 @@ def _decoded_latent(
     return catch.latent
 
 
-def _synthesis(g_s: Any, latent: Any, precision: str, threads: int) -> Any:
+def synthesise(g_s: Any, latent: Any, precision: str, threads: int) -> Any:
     import torch
 
     before = torch.get_num_threads()

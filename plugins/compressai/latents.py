@@ -1,0 +1,88 @@
+"""CompressAI's hyperprior models, their latents rounded, dithered or sampled."""
+
+from __future__ import annotations
+
+import struct
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from toolkit.codec import DecodeSettings
+from toolkit.container import BadStream, Container
+from toolkit.errors import UsageError
+from toolkit_plugins.compressai.checkpoints import Source, load_network
+from toolkit_plugins.compressai.conditional import CompressAIModel, GaussianModel
+from toolkit_plugins.compressai.latent_codec import LatentCodec, LatentOptions
+
+if TYPE_CHECKING:
+    from toolkit.plugins import Plugins
+    from toolkit.specs import CodecSpec
+
+_Architecture = Literal[
+    "bmshj2018-hyperprior", "mbt2018-mean", "bmshj2018-hyperprior-vbr", "mbt2018-mean-vbr"
+]
+ARCHITECTURES: tuple[_Architecture, ...] = (
+    "bmshj2018-hyperprior",
+    "mbt2018-mean",
+    "bmshj2018-hyperprior-vbr",
+    "mbt2018-mean-vbr",
+)
+METRICS: tuple[Literal["mse", "ms-ssim"], ...] = ("mse", "ms-ssim")
+_PREAMBLE = struct.Struct("<BB")  # architecture, metric
+
+
+class LatentsOptions(LatentOptions, frozen=True):
+    """Options of the ``latents`` codec."""
+
+    architecture: _Architecture = "mbt2018-mean"
+    metric: Literal["mse", "ms-ssim"] = "mse"
+    """What the zoo's weights were trained for."""
+    weights: str = ""
+    """As for CompressAI's quantized codecs."""
+    sha256: str = ""
+
+
+@lru_cache(maxsize=4)
+def _at_rate(source: Source, point: float) -> CompressAIModel:
+    return CompressAIModel(load_network(source), point)
+
+
+class LatentsCodec(LatentCodec):
+    """The same weights as the quantized codec of this name, the latents coded otherwise."""
+
+    options_class = LatentsOptions
+
+    def model(self, point: float) -> GaussianModel:
+        o = self.options
+        variable = o.architecture.endswith("-vbr")
+        if not variable and point != round(point):
+            raise UsageError(f"{o.architecture}: quality must be a whole number, not {point:g}")
+        quality = 0 if variable else round(point)
+        return _at_rate(Source(o.architecture, quality, o.metric, o.weights, o.sha256), point)
+
+    def preamble(self) -> bytes:
+        o = self.options
+        return _PREAMBLE.pack(ARCHITECTURES.index(o.architecture), METRICS.index(o.metric))
+
+    def identity(self) -> dict[str, Any]:
+        import importlib.metadata
+
+        from toolkit_plugins.compressai.latent_codec import STREAM_VERSION
+
+        version = importlib.metadata.version("compressai")
+        return {"stream_version": STREAM_VERSION, "compressai": version}
+
+    @classmethod
+    def for_file(
+        cls,
+        spec: CodecSpec,
+        container: Container,
+        settings: DecodeSettings,
+        plugins: Plugins | None = None,
+    ) -> LatentsCodec:
+        try:
+            architecture, metric = _PREAMBLE.unpack_from(container.parameters)
+            known = {"architecture": ARCHITECTURES[architecture], "metric": METRICS[metric]}
+        except (struct.error, IndexError):
+            raise BadStream(f"codec '{spec.name}': parameters that no encoder writes") from None
+        weights = "" if settings.weights is None else str(settings.weights)
+        return cls(spec, LatentsOptions(weights=weights, **known), plugins)
