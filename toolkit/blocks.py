@@ -29,8 +29,8 @@ from toolkit.escapes import read_shifts, shift_escapes, write_shifts
 from toolkit.layout import Budget, Layout, layout_from_rates
 from toolkit.options import Options
 from toolkit.randomness import SharedRandom
-from toolkit.rates import choose_codes, read_codes, write_codes
-from toolkit.sampling import Array, CodedSample, Sampler, kl_bits
+from toolkit.rates import choose_codes, read_codes, wanted_rates, write_codes
+from toolkit.sampling import Array, CodedSample, Sampler
 
 SIGNS = SharedRandom.RESERVED + 2**30
 _R_MIN = 2.0**-12
@@ -176,8 +176,9 @@ class BlockSampler(Sampler):
         """Layout, and d less what the layout knows already."""
         shifts, rest = shift_escapes(d)
         write_shifts(writer, shifts)
-        kl = kl_bits(rest, np.maximum(r, _R_MIN)).reshape(len(d), -1)
-        codes = choose_codes(kl, getattr(self.options, "rate", 1.0))
+        multiple = getattr(self.options, "rate", 1.0)
+        wanted = wanted_rates(rest, np.maximum(r, _R_MIN), multiple, self.budget().mean)
+        codes = choose_codes(wanted)
         write_codes(writer, codes)
         channels, height, width = d.shape
         layout = layout_from_rates((channels, height, width), codes, self.budget(), random)

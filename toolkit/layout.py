@@ -33,6 +33,8 @@ class Budget:
     """At most so many latents."""
     slack: int = 0
     """Bits that a block gets beyond its rate (t of K = 2^(KL + t))."""
+    mean: bool = True
+    """Whether latents of channels without a rate are 0, the prior's mean, not draws of it."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Layout:
     """Blocks over a level of ``len(base)`` latents."""
 
     base: NDArray[np.float32]
-    """What is known without any block: shifts of escapes, draws of channels without a rate."""
+    """What is known without any block: shifts of escapes, values of channels without a rate."""
     order: Ints
     """The latents that are in blocks, block after block."""
     lengths: Ints
@@ -86,7 +88,8 @@ def layout_from_rates(
     total = channels * plane
     base = np.zeros((channels, plane), np.float32)
     unused = np.flatnonzero(codes == 0)
-    base[unused] = random.normals(PRIOR, unused, plane)
+    if not budget.mean:
+        base[unused] = random.normals(PRIOR, unused, plane)
     order = random.permutation(PERMUTATION, total)
     order = order[np.argsort(-codes[order // plane], kind="stable")]
     order = order[: total - len(unused) * plane]

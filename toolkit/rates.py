@@ -1,6 +1,6 @@
 """Rates of channels: what a stream says about how the bits are spread, in integers.
 
-A channel's rate is one code on a logarithmic scale, eight to the octave from 2^-12 to 2^5 bits
+A channel's rate is one code on a logarithmic scale, four to the octave from 2^-12 to 2^5 bits
 a latent, with 0 for a channel that gets nothing. The scale is a table of integers (units of
 2^-16 bits), so that encoder and decoder cut the same blocks without agreeing on a float.
 """
@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from toolkit.badfile import BadStream
 from toolkit.bits import BitReader, BitWriter, Ints
+from toolkit.merit import log_weight_bits
+from toolkit.sampling import Array, kl_bits
 
 UNIT_BITS = 16
 """Rates are in units of 2^-16 bits."""
 _OCTAVES = 17
-_MANTISSAS = (32768, 35734, 38968, 42495, 46341, 50535, 55109, 60097)  # 2^15 2^(k/8)
+_MANTISSAS = (32768, 38968, 46341, 55109)  # 2^15 2^(k/4)
 
 
 def _scale() -> Ints:
@@ -27,23 +29,39 @@ def _scale() -> Ints:
 SCALE = _scale()
 """Units of each code; strictly increasing, ``SCALE[0]`` is 0."""
 _LARGEST = len(SCALE) - 1
-_FIELD = 8
+_FIELD = 7
+_WORTH = 0.2
 
 
-def choose_codes(kl: NDArray[np.float64], multiple: float = 1.0) -> Ints:
-    """Codes of the channels for ``kl`` (C, n) bits, their sum as near as can be to
-    ``multiple`` times the KL.
+def wanted_rates(d: Array, r: Array, multiple: float, mean: bool) -> NDArray[np.float64]:
+    """Rates (C,), bits a latent, that channels of targets (C, H, W) should have: ``multiple``
+    times their KL divergence.
 
-    Channels with less than a quarter of a bit in all get nothing. The rounding of single
-    channels is off by up to 4 %; of the neighbouring scalings, the one that makes up for it
-    in total is taken.
+    A channel with less than a quarter of a bit in all gets nothing. With ``mean``, latents
+    of a channel without a rate will be 0, the prior's mean. Where the evidence lower bound
+    loses less by that than a fifth of the channel's KL, about what a coder loses that isn't
+    ideal, the channel gets nothing.
     """
-    mean = np.maximum(kl.mean(axis=1), 0) * multiple * 2**UNIT_BITS
-    wanted = np.where(kl.sum(axis=1) * multiple < 0.25, 0.0, mean)
+    kl = kl_bits(d, r).reshape(len(d), -1)
+    rates = np.maximum(kl.mean(axis=1), 0) * multiple
+    used = kl.sum(axis=1) * multiple >= 0.25
+    if mean:
+        loss = -log_weight_bits(d, r, np.zeros_like(d)).reshape(len(d), -1).sum(axis=1)
+        used &= loss >= _WORTH * kl.sum(axis=1)
+    return np.where(used, rates, 0.0)
+
+
+def choose_codes(wanted: NDArray[np.float64]) -> Ints:
+    """Codes of the channels for ``wanted`` (C,) bits a latent, their sum as near as can be.
+
+    The rounding of single channels is off by up to 9 %; of the neighbouring scalings, the one
+    that makes up for it in total is taken.
+    """
+    wanted = wanted * 2**UNIT_BITS
     used = wanted > 0
     middles = np.sqrt(SCALE[1:-1] * SCALE[2:])
     best, error = np.zeros(len(wanted), np.int64), np.inf
-    for factor in np.linspace(0.95, 1.05, 41):
+    for factor in np.linspace(0.9, 1.1, 81):
         codes = np.where(used, 1 + np.searchsorted(middles, factor * wanted), 0)
         off = abs(float(SCALE[codes].sum() - wanted.sum()))
         if off < error:

@@ -22,9 +22,12 @@ from toolkit.bits import Ints
 from toolkit.blocks import BlockOptions, BlockSampler, Target
 from toolkit.layout import Budget
 
+_BOOK = 2**24
+"""Most numbers in a codebook."""
+
 
 class ImportanceOptions(BlockOptions, frozen=True):
-    bits: Annotated[int, Meta(ge=1, le=20)] = 14
+    bits: Annotated[int, Meta(ge=1, le=20)] = 16
     """At most so many bits an index."""
     slack: Annotated[int, Meta(ge=0, le=8)] = 0
     """t: bits of the index beyond the block's rate."""
@@ -41,7 +44,9 @@ class Importance(BlockSampler):
 
     def budget(self) -> Budget:
         o = self.options
-        return Budget(o.bits, width=o.width, slack=min(o.slack, o.bits - 1))
+        width = min(o.width, _BOOK >> o.bits)
+        mean = o.choice == "argmax"
+        return Budget(o.bits, width=width, slack=min(o.slack, o.bits - 1), mean=mean)
 
     def choose(self, target: Target) -> Ints:
         argmax = self.options.choice == "argmax"
