@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from toolkit.codec import Codec, as_pixels
 from toolkit_evaluation.measure import Row, Settings, Task, error_row, measure
 
@@ -35,8 +37,8 @@ class Job:
 class Bench:
     """Makes rows, keeping codecs open and the last image loaded.
 
-    A codec's first encoding and decoding (of a small part of the image) loads weights and
-    compiles, and isn't counted.
+    A codec's first encoding and decoding, of a small drawn picture, loads weights and compiles;
+    it isn't counted.
     """
 
     def __init__(self, plugins: Plugins, settings: Settings) -> None:
@@ -75,17 +77,19 @@ class Bench:
             from toolkit.registry import open_codec
 
             codec = open_codec(self.plugins, job.preset)
-            self._warm_up(codec, pixels, job.task)
+            if job.task.point is not None:
+                _warm_up(codec, pixels.shape[2], job.task.point)
             self._codecs[name] = codec
         return self._codecs[name]
 
-    def _warm_up(self, codec: Codec, pixels: Pixels, task: Task) -> None:
-        part = pixels[:WARM_UP_SIDE, :WARM_UP_SIDE].copy()
-        try:
-            assert task.point is not None
-            codec.decode(codec.encode(part, task.point).data)
-        except Exception:  # the real call will say what is wrong
-            return
+
+def _warm_up(codec: Codec, channels: int, point: float) -> None:
+    ramp = np.linspace(0, 255, WARM_UP_SIDE)
+    picture = np.add.outer(ramp, ramp[::-1])[:, :, None] / np.arange(2, 2 + channels)
+    try:
+        codec.decode(codec.encode(picture.astype(np.uint8), point).data)
+    except Exception:  # the real call will say what is wrong
+        return
 
 
 def set_threads(threads: int | None) -> None:

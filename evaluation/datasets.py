@@ -6,13 +6,14 @@ fetched once by ``toolkit data kodak``. A path that exists goes before a name.
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.errors import InputError, MissingError, UnknownName
+from toolkit.errors import InputError, MissingError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 SAMPLES = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
@@ -32,7 +33,7 @@ def find_images(places: Iterable[str | Path]) -> list[ImageFile]:
 
     Names are file names without their suffix, lengthened where two would be equal. Raises
     InputError for what isn't there and for a folder without images, MissingError for a data
-    set that isn't installed, UnknownName for a word that is neither path nor data set.
+    set that isn't installed.
     """
     paths: dict[Path, Path] = {}
     for place in places:
@@ -58,9 +59,9 @@ def _paths(place: str | Path) -> list[Path]:
         from toolkit_evaluation.kodak import kodak_paths
 
         return kodak_paths()
-    if "/" in word or path.suffix or path.is_absolute():
-        raise InputError(f"{place}: no such file or folder")
-    raise UnknownName("folder, file or data set", word, NAMES)
+    near = difflib.get_close_matches(word, NAMES, n=1, cutoff=0.5)
+    hint = f"nearest: {near[0]}" if near else f"those are: {', '.join(NAMES)}"
+    raise InputError(f"{place}: no such file or folder, nor a data set ({hint})")
 
 
 def _in_folder(folder: Path) -> list[Path]:

@@ -19,6 +19,8 @@ from pathlib import Path
 from toolkit_evaluation.bench import Bench, Job, set_threads
 from toolkit_evaluation.measure import Row, Settings, error_row
 
+OPENING = 300.0
+"""Seconds that a worker may take to load a codec, where rows have a limit."""
 ATTEMPTS = 2
 """Times that a job is tried when its worker dies (not when it fails: that is a result)."""
 
@@ -38,7 +40,7 @@ class Workers:
     plugin_files: Sequence[Path] = ()
     threads: int | None = None
     timeout: float | None = None
-    """Seconds that a row may take, from the worker's first row on; None for no limit."""
+    """Seconds that a row may take, opening its codec not counted; None for no limit."""
 
 
 @dataclass
@@ -47,7 +49,6 @@ class _Worker:
     pipe: Connection[Job, Row | None]
     job: Job | None = None
     deadline: float | None = None
-    ready: bool = False
 
 
 @dataclass
@@ -86,7 +87,7 @@ def run_in_workers(setup: Workers, jobs: Iterator[Job]) -> Iterator[tuple[Job, R
 def _hand_out(pool: _Pool) -> None:
     """Give every idle worker a job; start workers while there are jobs for them."""
     for worker in pool.workers:
-        if worker.job is None and worker.ready:
+        if worker.job is None:
             _give(pool, worker, pool.next_job())
     while len(pool.workers) < pool.setup.count:
         job = pool.next_job()
@@ -99,14 +100,17 @@ def _hand_out(pool: _Pool) -> None:
 
 def _give(pool: _Pool, worker: _Worker, job: Job | None) -> None:
     worker.job = job
-    worker.deadline = None
     if job is not None:
+        _set_clock(pool, worker, OPENING)
         try:
             worker.pipe.send(job)
         except OSError:
             return  # it is dead; _collect will see that
-        if worker.ready and pool.setup.timeout is not None:
-            worker.deadline = time.monotonic() + pool.setup.timeout
+
+
+def _set_clock(pool: _Pool, worker: _Worker, seconds: float | None) -> None:
+    limited = pool.setup.timeout is not None and seconds is not None
+    worker.deadline = time.monotonic() + seconds if limited and seconds else None
 
 
 def _collect(pool: _Pool) -> Iterator[tuple[Job, Row]]:
@@ -124,10 +128,8 @@ def _collect(pool: _Pool) -> Iterator[tuple[Job, Row]]:
             except (EOFError, OSError):
                 yield from _bury(pool, worker, job)
                 continue
-            if row is None:  # it has loaded everything; the clock starts
-                worker.ready = True
-                if pool.setup.timeout is not None:
-                    worker.deadline = time.monotonic() + pool.setup.timeout
+            if row is None:  # the codec is open; the row's clock starts
+                _set_clock(pool, worker, pool.setup.timeout)
                 continue
             worker.job = None
             yield job, row
@@ -165,23 +167,17 @@ def _start(setup: Workers) -> _Worker:
 
 
 def _work(pipe: Connection[Row | None, Job], setup: Workers) -> None:
-    """A worker's life: a job in, a row out, until the pipe closes."""
+    """A worker's life: a job in, None when its codec is open, its row; until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
     set_threads(setup.threads)
     from toolkit.plugins import load_plugins
 
     bench = Bench(load_plugins(setup.plugin_files), setup.settings)
-    first = True
     while True:
         try:
             job = pipe.recv()
-        except (EOFError, OSError):
-            return
-        if first:
             bench.prepare(job)
             pipe.send(None)
-            first = False
-        try:
             pipe.send(bench.run(job))
-        except OSError:
+        except (EOFError, OSError):
             return

@@ -1,0 +1,97 @@
+"""A plugin for the tests of the harness: a small real codec whose images can be made to fail.
+
+``grid`` rounds to multiples of its point and deflates. What it does on an image depends on the
+image's first pixel, so that failures are in the data, as in life.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from toolkit import hookimpl
+from toolkit.codec import Codec, Decoded, DecodeSettings, Encoded, Theoretical
+from toolkit.container import BadStream
+from toolkit.options import Options
+from toolkit.specs import CodecSpec, Knob, MetricSpec
+
+RAISES, DIES, HANGS, WRONG_SHAPE, DIFFERS = 1, 2, 3, 4, 5
+"""Values of an image's first byte, and what becomes of the image."""
+
+
+class GridOptions(Options):
+    level: int = 6
+    delay: float = 0.0
+
+
+class Grid(Codec):
+    """Rounds pixels to a grid, deflates them."""
+
+    options_class = GridOptions
+
+    def encode_pixels(self, pixels, point):
+        time.sleep(self.options.delay)
+        fault = int(pixels.flat[0])
+        if fault == RAISES:
+            raise RuntimeError("this image\nis cursed")
+        if fault == DIES:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fault == HANGS:
+            time.sleep(3600)
+        if log := os.environ.get("GRID_LOG"):
+            with open(log, "a") as file:
+                file.write(f"{pixels.shape} {point}\n")
+        step = int(point)
+        values = (pixels.astype(int) + step // 2) // step
+        shape = np.array(pixels.shape, "<u2").tobytes()
+        data = bytes([step]) + shape + zlib.compress(values.astype(np.uint8), self.options.level)
+        shown = self.decode(data).pixels
+        if fault == DIFFERS:
+            shown = shown ^ 1
+        parts = {"header": 56.0, "level2": 8.0, "level1": 8.0 * (len(data) - 8)}
+        return Encoded(data, shown, parts, {"level1": 3.0}, coder_seconds=1e-6)
+
+    def decode(self, data, settings=DecodeSettings()):
+        shape = tuple(np.frombuffer(data[1:7], "<u2").astype(int))
+        try:
+            values = np.frombuffer(zlib.decompress(data[7:]), np.uint8).reshape(shape)
+        except (zlib.error, ValueError) as error:
+            raise BadStream(f"grid: {error}") from None
+        pixels = np.minimum(values.astype(int) * data[0], 255).astype(np.uint8)
+        if pixels.flat[0] == WRONG_SHAPE:
+            pixels = pixels[:-1]
+        return Decoded(pixels, coder_seconds=1e-6)
+
+    def theoretical(self, pixels, point):
+        return Theoretical(100.0, (pixels // 2 * 2).astype(np.uint8))
+
+    def identity(self):
+        return {"stream_version": int(os.environ.get("GRID_VERSION", "1"))}
+
+
+def mean_shift(original, decoded):
+    return float(decoded.mean() - original.mean())
+
+
+@hookimpl
+def toolkit_codecs():
+    knob = Knob("step", 1, 128, integer=True, more_bits="down")
+    yield CodecSpec("grid", "rounds and deflates", f"{__name__}:Grid", knob=knob, suffix=".grid")
+
+
+@hookimpl
+def toolkit_metrics():
+    yield MetricSpec("mean-shift", "difference of the means", f"{__name__}:mean_shift")
+
+
+@hookimpl
+def toolkit_row_done(row):
+    if path := os.environ.get("GRID_OBSERVED"):
+        with Path(path).open("a") as file:
+            file.write(row["image"] + "\n")
+        raise ValueError("observers may fail")

@@ -1,0 +1,417 @@
+"""The harness as a whole: rows, resuming, failures, workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import evaluation_plugin
+import numpy as np
+import pytest
+from PIL import Image
+
+from toolkit.errors import InputError, MissingError, UnknownName, UsageError
+from toolkit.plugins import load_plugins
+from toolkit_evaluation import evaluate
+
+PLUGIN = Path(evaluation_plugin.__file__)
+REGISTRY = """
+presets:
+  grid: {codec: grid, sweep: [8, 16, 32, 64]}
+  fine: {codec: grid, options: {level: 9}, sweep: [4, 12]}
+"""
+TIMES = ("_s", "_mib", "seconds")
+
+
+@pytest.fixture
+def house(tmp_path, monkeypatch):
+    """A folder with a registry and three images; plugins; a log of what was encoded."""
+    monkeypatch.setenv("GRID_LOG", str(tmp_path / "log"))
+    (tmp_path / "registry.yaml").write_text(REGISTRY)
+    (tmp_path / "images").mkdir()
+    for number in range(3):
+        add_image(tmp_path / "images" / f"im{number}.png", number)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def add_image(path, seed, first=100, shape=(20, 24, 3)):
+    pixels = np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+    pixels.flat[0] = first
+    Image.fromarray(pixels[:, :, 0] if shape[2] == 1 else pixels).save(path)
+
+
+def run(house, presets="grid", images="images", **settings):
+    settings.setdefault("out", house / "results")
+    settings.setdefault("notice", lambda text: None)
+    return evaluate(presets, images, plugins=load_plugins([PLUGIN]), **settings)
+
+
+def encoded(house):
+    """How many encodings of whole images there were since last asked (warm-ups are small)."""
+    log = house / "log"
+    lines = log.read_text().splitlines() if log.exists() else []
+    log.unlink(missing_ok=True)
+    return len(lines)
+
+
+def timeless(rows):
+    """Rows without what differs from run to run."""
+    return [{k: v for k, v in row.items() if not k.endswith(TIMES)} for row in rows]
+
+
+def command(house, *arguments):
+    line = ["eval", "--plugin", str(PLUGIN), "--no-plot", *arguments]
+    return [sys.executable, "-c", "from toolkit.cli import main; main()", *line]
+
+
+def call(house, *arguments):
+    return subprocess.run(
+        command(house, *arguments), cwd=house, capture_output=True, text=True, timeout=120
+    )
+
+
+# -- rows ---------------------------------------------------------------------
+
+
+def test_rows_hold_what_was_measured(house):
+    table = run(house, keep_files=house / "kept")
+    assert [(r["image"], r["point"]) for r in table.rows[:5]] == [
+        ("im0", 8), ("im0", 16), ("im0", 32), ("im0", 64), ("im1", 8),
+    ]  # fmt: skip
+    for row in table.rows:
+        file = Path(row["file"])
+        assert file.stat().st_size == row["bytes"]
+        assert row["bpp"] == 8 * row["bytes"] / (20 * 24)
+        assert row["status"] == "ok"
+        assert row["matches_encoder"] is True
+        assert row["ms_ssim"] is None  # too small for five scales
+        assert row["theoretical_bpp"] == 100 / (20 * 24)
+        assert row["theoretical_psnr"] > 45
+        assert row["level2_share"] == 8 / (8 + 8 * (row["bytes"] - 8))
+        assert sum(row["parts"].values()) == 8 * row["bytes"]
+        assert row["network_encode_s"] == pytest.approx(row["encode_s"] - 1e-6)
+        shown = np.asarray(Image.open(file.with_suffix(".png")))
+        original = np.asarray(Image.open(house / "images" / f"{row['image']}.png"))
+        error = np.mean((shown.astype(float) - original) ** 2)
+        assert row["psnr"] == pytest.approx(10 * np.log10(255**2 / error))
+
+
+def test_means_are_over_the_images(house):
+    table = run(house)
+    assert [mean["point"] for mean in table.means] == [8, 16, 32, 64]
+    for mean in table.means:
+        own = [row for row in table.rows if row["point"] == mean["point"]]
+        assert mean["images"] == 3
+        assert mean["psnr"] == pytest.approx(np.mean([row["psnr"] for row in own]))
+        assert mean["bpp"] == pytest.approx(np.mean([row["bpp"] for row in own]))
+        assert mean["ms_ssim"] is None
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (9, 5, 1), (7, 8, 4), (200, 170, 3)])
+def test_modes_and_sizes(house, shape):
+    add_image(house / "one.png", 7, shape=shape)
+    (row,) = run(house, images="one.png", points=[16]).rows
+    assert row["status"] == "ok"
+    assert (row["height"], row["width"]) == shape[:2]
+    assert (row["ms_ssim"] is None) == (min(shape[:2]) < 161)
+
+
+def test_lossless_has_no_psnr(house):
+    (row, *_) = run(house, points=[1]).rows
+    assert row["psnr"] is None
+    assert row["status"] == "ok"
+
+
+def test_more_metrics_and_repeat(house):
+    table = run(house, metrics=["psnr", "mean-shift"], points=[8], repeat=3)
+    assert "ms_ssim" not in table.rows[0]
+    assert table.means[0]["mean_shift"] == pytest.approx(
+        np.mean([row["mean_shift"] for row in table.rows])
+    )
+    encoded(house)
+    run(house, metrics=["psnr"], points=[8])
+    assert encoded(house) == 0
+    assert "ms_ssim" in run(house, points=[8]).rows[0]
+    assert encoded(house) == 3 + 1
+
+
+def test_a_decoder_that_disagrees_is_seen(house):
+    add_image(house / "odd.png", 1, first=evaluation_plugin.DIFFERS)
+    table = run(house, images="odd.png", points=[8])
+    assert table.rows[0]["matches_encoder"] is False
+    assert table.means[0]["mismatches"] == 1
+
+
+# -- resuming -----------------------------------------------------------------
+
+
+def test_a_rerun_computes_only_what_is_missing(house):
+    first = run(house, points=[8, 16])
+    assert encoded(house) == 6 + 1
+    assert run(house, points=[8, 16]).rows == first.rows
+    assert encoded(house) == 0
+    second = run(house, ["grid", "fine"], points={"grid": [8, 16, 32], "fine": [8]})
+    assert encoded(house) == 3 + 3 + 2
+    kept = [r for r in second.rows if r["codec"] == "grid" and r["point"] < 32]
+    assert kept == first.rows
+
+
+@pytest.mark.parametrize("change", ["options", "weights", "pixels"])
+def test_what_a_result_depends_on_makes_it_anew(house, monkeypatch, change):
+    run(house, points=[8])
+    encoded(house)
+    if change == "weights":
+        monkeypatch.setenv("GRID_VERSION", "2")
+    if change == "pixels":
+        add_image(house / "images" / "im1.png", 77)
+    run(house, points=[8], options={"level": 1} if change == "options" else None)
+    assert encoded(house) == (1 if change == "pixels" else 3) + 1
+
+
+def test_renamed_images_and_presets_keep_their_rows(house):
+    run(house, points=[8])
+    encoded(house)
+    (house / "images").rename(house / "others")
+    (house / "others" / "im0.png").rename(house / "others" / "zz.png")
+    table = run(house, images="others", points=[8])
+    assert encoded(house) == 0
+    assert [row["image"] for row in table.rows] == ["im1", "im2", "zz"]
+
+
+def test_kept_files_that_went_away_are_made_again(house):
+    table = run(house, points=[8], keep_files="kept")
+    Path(table.rows[0]["file"]).unlink()
+    Path(table.rows[1]["file"]).write_bytes(b"damaged")
+    Path(table.rows[2]["file"]).with_suffix(".png").unlink()
+    encoded(house)
+    again = run(house, points=[8], keep_files="kept")
+    assert encoded(house) == 3 + 1
+    assert timeless(again.rows) == timeless(table.rows)
+    assert Path(again.rows[1]["file"]).stat().st_size == again.rows[1]["bytes"]
+
+
+def test_without_a_folder_nothing_is_written(house):
+    before = sorted(house.rglob("*"))
+    evaluate("grid", "images", plugins=load_plugins([PLUGIN]), points=[8])
+    (house / "log").unlink()
+    assert sorted(house.rglob("*")) == before
+
+
+# -- failures -----------------------------------------------------------------
+
+
+def test_an_image_that_fails_is_a_row(house):
+    add_image(house / "images" / "im1.png", 1, first=evaluation_plugin.RAISES)
+    add_image(house / "images" / "im2.png", 1, first=evaluation_plugin.WRONG_SHAPE)
+    (house / "images" / "im3.png").write_bytes(b"")
+    (house / "images" / "im4.png").write_bytes(b"\x89PNG\r\n\x1a\n and so on")
+    table = run(house, points=[1])
+    by_image = {row["image"]: row for row in table.rows}
+    assert by_image["im0"]["status"] == "ok"
+    assert by_image["im1"]["error"] == "RuntimeError: this image is cursed"
+    assert "decoded to (19, 24, 3)" in by_image["im2"]["error"]
+    for name in ("im3", "im4"):
+        assert "not an image that can be read" in by_image[name]["error"]
+        assert by_image[name]["point"] is None
+    assert len(table.failures) == 4
+    assert table.means[0]["images"] == 1
+    assert table.means[0]["failures"] == 2
+
+
+def test_errors_stay_until_a_retry_is_asked_for(house, monkeypatch):
+    add_image(house / "images" / "im1.png", 1, first=evaluation_plugin.RAISES)
+    run(house, points=[8])
+    monkeypatch.setattr(evaluation_plugin, "RAISES", -1)
+    encoded(house)
+    plugins = load_plugins([PLUGIN])
+    sys.modules["toolkit_file_evaluation_plugin"].RAISES = -1  # mended
+    same = {"plugins": plugins, "points": [8], "out": house / "results"}
+    assert len(evaluate("grid", "images", **same).failures) == 1
+    assert encoded(house) == 0
+    assert not evaluate("grid", "images", **same, retry_errors=True).failures
+    assert encoded(house) == 1 + 1
+
+
+def test_an_observer_that_raises_is_left_out(house, monkeypatch):
+    monkeypatch.setenv("GRID_OBSERVED", str(house / "seen"))
+    notices = []
+    run(house, points=[8], notice=notices.append)
+    assert (house / "seen").read_text() == "im0\n"
+    (notice,) = notices
+    assert "observers may fail" in notice
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        ({"presets": "grit"}, UnknownName, "no preset 'grit'; nearest: grid"),
+        ({"images": "nowhere/"}, InputError, "no such file or folder"),
+        ({"images": "sample"}, InputError, "nor a data set (nearest: samples)"),
+        ({"images": "empty"}, InputError, "no images in this folder"),
+        ({"images": "void.png"}, InputError, "the file is empty"),
+        ({"points": [129]}, UsageError, "step must be a whole number from 1 to 128, not 129"),
+        ({"points": [2.5]}, UsageError, "not 2.5"),
+        ({"metrics": ["psnrr"]}, UnknownName, "nearest: psnr"),
+        ({"options": {"levle": 3}}, UnknownName, "nearest: level"),
+        ({"images": "kodak"}, MissingError, "toolkit data kodak"),
+        ({"workers": 0}, UsageError, "workers must be at least 1"),
+    ],
+)
+def test_clear_errors_before_anything_runs(house, monkeypatch, change, error, text):
+    monkeypatch.setenv("TOOLKIT_DATA", str(house / "data"))
+    (house / "empty").mkdir()
+    (house / "void.png").touch()
+    with pytest.raises(error) as caught:
+        run(house, **change)
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (house / "results").exists()
+
+
+# -- workers ------------------------------------------------------------------
+
+
+def test_workers_give_the_same_rows(house):
+    one = run(house, ["grid", "fine"], out=house / "one")
+    two = run(house, ["grid", "fine"], out=house / "two", workers=2)
+    assert timeless(two.rows) == timeless(one.rows)
+
+
+def test_workers_that_die_or_hang_cost_one_row(house):
+    add_image(house / "images" / "im0.png", 1, first=evaluation_plugin.DIES)
+    add_image(house / "images" / "im1.png", 1, first=evaluation_plugin.HANGS)
+    table = run(house, points=[8], workers=1, timeout=2)
+    errors = {row["image"]: row["error"] for row in table.rows}
+    assert errors == {
+        "im0": "the worker process died 2 times (SIGKILL)",
+        "im1": "took longer than 2 s",
+        "im2": None,
+    }
+
+
+# -- the command --------------------------------------------------------------
+
+
+def test_json_on_standard_output_alone(house):
+    done = call(house, "--codec", "grid", "--codec", "fine", "images", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert set(result) == {"rows", "means"}
+    assert len(result["rows"]) == 3 * (4 + 2)
+    assert {"image", "codec", "point", "status", "bytes", "bpp", "psnr", "ms_ssim", "file",
+            "theoretical_bpp", "encode_s", "decode_s", "coder_encode_s",
+            "coder_decode_s"} <= set(result["rows"][0])  # fmt: skip
+    assert {"codec", "point", "images", "bpp", "psnr"} <= set(result["means"][0])
+
+
+def test_table_json_file_and_plot(house):
+    line = command(house, "--codec", "grid", "images", "--json", "all.json")
+    line.remove("--no-plot")
+    done = subprocess.run(line, cwd=house, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "bpp" in done.stdout
+    assert len(json.loads((house / "all.json").read_bytes())["rows"]) == 12
+    assert Image.open(house / "results" / "rate-distortion.png").size[0] > 1000
+    assert b"<svg" in (house / "results" / "rate-distortion.svg").read_bytes()
+    record = json.loads((house / "results" / "run.json").read_bytes())
+    assert record["finished"] is not None
+    assert record["versions"]["packages"]["numpy"] == np.__version__
+    assert record["presets"][0]["points"] == [8, 16, 32, 64]
+
+
+def test_exit_status_of_failures(house):
+    add_image(house / "images" / "im1.png", 1, first=evaluation_plugin.RAISES)
+    done = call(house, "--codec", "grid", "images")
+    assert done.returncode == 5
+    assert "im1, grid at 8: RuntimeError: this image is cursed" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["--codec", "grit", "images"], 2),
+        (["--codec", "grid", "images", "--point", "much"], 2),
+        (["--codec", "grid", "images", "--point", "fine:4"], 2),
+        (["--codec", "grid", "images", "--anchor", "fine"], 2),
+        (["--codec", "grid", "nowhere/"], 3),
+    ],
+)
+def test_exit_status_of_errors(house, arguments, status):
+    done = call(house, *arguments)
+    assert done.returncode == status
+    assert len(done.stderr.splitlines()) == 1
+
+
+def start(house, *arguments):
+    """A slow run in a process of its own, once it has stored two rows."""
+    process = subprocess.Popen(
+        command(house, "--codec", "grid", "images", "-o", "delay=0.05", *arguments),
+        cwd=house,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    rows = house / "results" / "rows.jsonl"
+    limit = time.monotonic() + 60
+    while not rows.exists() or rows.read_bytes().count(b"\n") < 2:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    return process
+
+
+def wait_until_gone(group):
+    """Until no process of the group is left."""
+    limit = time.monotonic() + 20
+    while time.monotonic() < limit:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.02)
+    raise AssertionError("a worker outlived its run")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_kill_and_go_on(house, workers):
+    process = start(house, "--workers", workers)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    wait_until_gone(process.pid)  # its workers end, too
+    killed_at = encoded(house)
+    assert killed_at < 12
+    stored = (house / "results" / "rows.jsonl").read_bytes().count(b"\n")
+    settings = {"options": {"delay": 0.05}}
+    resumed = run(house, **settings)
+    assert encoded(house) == 12 - stored + 1
+    fresh = run(house, out=house / "fresh", **settings)
+    assert timeless(resumed.rows) == timeless(fresh.rows)
+
+
+def test_interrupt(house):
+    process = start(house)
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+    encoded(house)
+    assert len(run(house, options={"delay": 0.05}).rows) == 12
+    assert encoded(house) < 12
+
+
+def test_two_runs_keep_apart(house):
+    process = start(house)
+    with pytest.raises(UsageError, match="another run writes here"):
+        run(house)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert len(run(house, points=[8]).rows) == 3  # the dead run's lock is gone
