@@ -1,6 +1,6 @@
 """Compiled loops of the trellis: when bits are sent, the search, and the decoder's walk.
 
-The state is the last nu bits of a segment's bits, the newest lowest, zeros before its start.
+The state is the last nu of a segment's bits, the newest lowest.
 A dim that sends b bits moves state s to ``(s << b | bits) mod 2^nu``; its value is
 ``codebook[offset + state]``. So the 2^nu values that a dim can take lie side by side, and so do
 the states that one choice of old bits leads to: every inner loop runs over contiguous arrays.
@@ -17,35 +17,34 @@ MAX_STEP = 8
 """Most bits that one dim sends."""
 
 _CARRY = (MAX_STEP + 1) << RATE_BITS
-_OPTIONS = {"cache": True, "nogil": True, "fastmath": {"contract"}}
 
 
 @numba.njit(cache=True, nogil=True)
-def emissions(rates, channels, out):  # type: ignore[no-untyped-def]
+def emissions(rates, channels, start, out):  # type: ignore[no-untyped-def]
     """Bits that each dim of a segment sends, into ``out`` (n, uint8); their sum.
 
-    Rates (of each channel, int64) add up over the dims, from one half; the whole part of the
-    sum is sent, ``MAX_STEP`` at most, and what can't be sent in time is forgotten.
+    Rates (of each channel, int64) add up over the dims, from ``1/2 - start``; the whole part
+    of the sum is sent, ``MAX_STEP`` at most, and what can't be sent in time is forgotten.
     """
     total = 0
-    carry = 1 << (RATE_BITS - 1)
+    carry = (1 << (RATE_BITS - 1)) - (start << RATE_BITS)
     for i in range(channels.shape[0]):
         carry = min(carry + rates[channels[i]], _CARRY)
-        step = min(carry >> RATE_BITS, MAX_STEP)
+        step = max(0, min(carry >> RATE_BITS, MAX_STEP))
         carry -= step << RATE_BITS
         out[i] = step
         total += step
     return total
 
 
-@numba.njit(**_OPTIONS)
+@numba.njit(cache=True, nogil=True, fastmath={"contract"})
 def _stay(metric, z, a, h):  # type: ignore[no-untyped-def]
     """No bits: every state's cost grows by ``a z^2 - h z``."""
     for s in range(metric.shape[0]):
         metric[s] += z[s] * (a * z[s] - h)
 
 
-@numba.njit(**_OPTIONS)
+@numba.njit(cache=True, nogil=True, fastmath={"contract"})
 def _choose(metric, step, best, choice):  # type: ignore[no-untyped-def]
     """Of the 2^step states that differ in their oldest bits, the cheapest and which it is."""
     size = metric.shape[0] >> step
@@ -62,7 +61,7 @@ def _choose(metric, step, best, choice):  # type: ignore[no-untyped-def]
             choice[q] = code if better else choice[q]
 
 
-@numba.njit(**_OPTIONS)
+@numba.njit(cache=True, nogil=True, fastmath={"contract"})
 def _branch(best, step, metric, z, a, h):  # type: ignore[no-untyped-def]
     """Each survivor goes on to 2^step states."""
     size = metric.shape[0] >> step
@@ -91,7 +90,7 @@ def _branch(best, step, metric, z, a, h):  # type: ignore[no-untyped-def]
 @numba.njit(cache=True, nogil=True)
 def _trace(choices, steps, first, last, state, nu, symbols, commit):  # type: ignore[no-untyped-def]
     """Follow the survivors back from ``state`` after step ``last - 1`` to step ``first``;
-    store the symbols of the steps before ``commit``."""
+    store the symbols of the steps before ``commit``. Returns the state before ``first``."""
     window = choices.shape[0]
     for t in range(last - 1, first - 1, -1):
         step = int(steps[t])
@@ -99,25 +98,29 @@ def _trace(choices, steps, first, last, state, nu, symbols, commit):  # type: ig
             symbols[t] = state & ((1 << step) - 1)
         rest = state >> step
         state = rest | (int(choices[t % window, rest]) << (nu - step))
+    return state
 
 
 @numba.njit(cache=True, nogil=True)
-def search(sends, offsets, a, h, codebook, nu, window, symbols):  # type: ignore[no-untyped-def]
+def search(sends, offsets, a, h, codebook, nu, free, window, symbols):  # type: ignore[no-untyped-def]
     """Viterbi search for the bits of one segment that make ``sum a c^2 - h c`` least.
 
-    sends, offsets, a (>= 0), h: of its n dims in coding order. ``symbols`` (uint8, one for
-    each dim that sends bits) gets what they send. Of the survivors only the last ``window``
-    steps are kept: at its end the best path decides the older half of them. Any bits at all are
-    a path, so that this costs a little optimality at worst.
+    sends, offsets, a (>= 0), h: of its n dims in coding order; the first state is below
+    2^free. ``symbols`` (uint8, one for each dim that sends bits) gets what they send; returns
+    the first state. Of the survivors only the last ``window`` steps are kept: at its end the
+    best path decides the older half of them. Any bits at all are a path, so that this costs a
+    little optimality at worst. Survivors meet after some (ln 2^nu)^3 bits, not after a few nu
+    as in channel decoding: windows must be long.
     """
     states = 1 << nu
     metric = np.full(states, np.float32(1e30), np.float32)
-    metric[0] = 0
+    metric[: 1 << free] = 0
     best = np.empty(states // 2, np.float32)
     choices = np.empty((window, states // 2), np.uint8)
     steps = np.empty(symbols.shape[0], np.uint8)
     t = 0
     done = 0
+    start = 0
     spread = 0.0
     for i in range(sends.shape[0]):
         z = codebook[offsets[i] : offsets[i] + states]
@@ -127,7 +130,9 @@ def search(sends, offsets, a, h, codebook, nu, window, symbols):  # type: ignore
         else:
             if t - done == window:
                 commit = t - window // 2
-                _trace(choices, steps, done, t, np.argmin(metric), nu, symbols, commit)
+                state = _trace(choices, steps, done, t, np.argmin(metric), nu, symbols, commit)
+                if done == 0:
+                    start = state
                 done = commit
             _choose(metric, step, best, choices[t % window])
             _branch(best, step, metric, z, a[i], h[i])
@@ -137,30 +142,38 @@ def search(sends, offsets, a, h, codebook, nu, window, symbols):  # type: ignore
         if spread > 2000:  # keep float32 sums short
             metric -= metric.min()
             spread = 0.0
-    _trace(choices, steps, done, t, np.argmin(metric), nu, symbols, t)
+    state = _trace(choices, steps, done, t, np.argmin(metric), nu, symbols, t)
+    return start if done else state
 
 
 @numba.njit(cache=True, nogil=True)
-def pack(sends, symbols, start, out):  # type: ignore[no-untyped-def]
-    """Put the symbols into ``out`` (one bit a byte) from position ``start``."""
+def pack(sends, symbols, free, first, out):  # type: ignore[no-untyped-def]
+    """A segment's bits into ``out`` (one a byte): ``free`` of its first state, then the symbols."""
+    at = 0
+    for k in range(free - 1, -1, -1):
+        out[at] = (first >> k) & 1
+        at += 1
     t = 0
     for i in range(sends.shape[0]):
         step = int(sends[i])
         if step:
             for k in range(step - 1, -1, -1):
-                out[start] = (symbols[t] >> k) & 1
-                start += 1
+                out[at] = (symbols[t] >> k) & 1
+                at += 1
             t += 1
 
 
 @numba.njit(cache=True, nogil=True)
-def walk(sends, offsets, dims, bits, start, nu, codebook, out):  # type: ignore[no-untyped-def]
-    """The decoder: read a segment's bits (one a byte) from ``start``, look its values up."""
+def walk(sends, offsets, dims, bits, free, nu, codebook, out):  # type: ignore[no-untyped-def]
+    """The decoder: read a segment's bits (one a byte), look its values up."""
     mask = (1 << nu) - 1
     state = 0
+    for at in range(free):
+        state = (state << 1) | int(bits[at])
+    at = free
     for i in range(sends.shape[0]):
         for _ in range(int(sends[i])):
-            state = (state << 1) | int(bits[start])
-            start += 1
+            state = (state << 1) | int(bits[at])
+            at += 1
         state &= mask
         out[dims[i]] = codebook[offsets[i] + state]
