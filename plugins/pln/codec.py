@@ -23,6 +23,7 @@ from toolkit.container import (
 from toolkit.errors import UsageError
 from toolkit.ladder import decode_ladder, encode_ladder, sample_ladder, theoretical_bits
 from toolkit.options import Options
+from toolkit.plugins import load_plugins
 from toolkit.samplers import SamplerChoice, pack_choice, read_choice
 from toolkit.weights import find_weights, load_weights, weights_of_fingerprint
 from toolkit_plugins.pln.ladder import LEVELS, PLNLadder
@@ -189,7 +190,9 @@ class PLNCodec(Codec):
                 f"the file was made with weights {wanted.hex()}, which aren't among those "
                 "installed: name their file with --weights"
             )
-        return cls(spec, PLNCodecOptions(weights=str(path)), plugins)
+        told = cls.describe(container, plugins or load_plugins())
+        levels = {name: told[name] for name in LEVELS if name in told}
+        return cls(spec, PLNCodecOptions(weights=str(path), seed=told["seed"], **levels), plugins)
 
     def decode(self, data: bytes, settings: DecodeSettings = DecodeSettings()) -> Decoded:
         container = read_container(data)

@@ -56,35 +56,40 @@ class ThreadTuner:
     """Runs steps with as many torch threads as make them fastest on this machine, now.
 
     On a machine that other programs share, two threads that wait for each other can be
-    slower than one; who else runs changes by the minute. Every ``interval`` seconds a few
-    steps are timed at each candidate count.
+    slower than one, and who else runs changes by the second. So every ``interval`` seconds
+    one step is run with another thread count, and the faster of the two stays.
     """
 
-    def __init__(self, threads: int | str, interval: float = 60.0) -> None:
+    def __init__(self, threads: int | str, interval: float = 6.0) -> None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        self.candidates = sorted({1, max(1, (cores or 1) // 2), cores or 1})
+        automatic = threads == "auto"
+        self.candidates = (
+            sorted({1, max(1, (cores or 1) // 2), cores or 1}) if automatic else [int(threads)]
+        )
+        self.count = self.candidates[-1]
+        self.seconds = float("inf")
         self.interval = interval
-        self.pending: list[int] = []
-        self.times: dict[int, float] = {}
-        self.next_probe = 0.0 if threads == "auto" else float("inf")
-        if threads != "auto":
-            torch.set_num_threads(int(threads))
+        self.next_trial = time.monotonic() + interval
+        self.turn = 0
+        torch.set_num_threads(self.count)
 
     def run(self, step: Callable[[], None]) -> None:
-        """Run one step, as part of a probe where one is due."""
-        now = time.monotonic()
-        if not self.pending and now >= self.next_probe and len(self.candidates) > 1:
-            self.pending = self.candidates * 3
-            self.times = {}
-            self.next_probe = now + self.interval
-        if not self.pending:
-            step()
+        """Run one step, with another thread count where a trial is due."""
+        if len(self.candidates) == 1 or time.monotonic() < self.next_trial:
+            self.seconds = _timed(step)
             return
-        count = self.pending.pop()
-        torch.set_num_threads(count)
-        start = time.perf_counter()
-        step()
-        seconds = time.perf_counter() - start
-        self.times[count] = min(seconds, self.times.get(count, float("inf")))
-        if not self.pending:
-            torch.set_num_threads(min(self.times, key=lambda n: self.times[n]))
+        self.turn += 1
+        others = [count for count in self.candidates if count != self.count]
+        trial = others[self.turn % len(others)]
+        torch.set_num_threads(trial)
+        seconds = _timed(step)
+        if seconds < self.seconds:
+            self.count = trial
+        torch.set_num_threads(self.count)
+        self.next_trial = time.monotonic() + self.interval
+
+
+def _timed(step: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start

@@ -8,6 +8,7 @@ import math
 import os
 import time
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import msgspec
@@ -92,8 +93,10 @@ class Trainer:
         try:
             state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
             before = msgspec.convert(json.loads(state["recipe"]), Recipe)
-        except (OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
-            raise InputError(f"{self.checkpoint}: not a checkpoint ({error})") from None
+        except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError) as error:
+            raise InputError(
+                f"{self.checkpoint}: not a checkpoint ({type(error).__name__})"
+            ) from None
         same = ("model", "options", "objective")
         if any(getattr(before, key) != getattr(self.recipe, key) for key in same):
             raise UsageError(

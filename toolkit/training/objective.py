@@ -68,7 +68,8 @@ class RateDistortion(nn.Module):
         bpp = torch.stack(list(result.bits.values())).sum(0) / pixels
         d = distortion(x, result.x_hat, o.distortion)
         if o.learned_scale:
-            d = d * torch.exp(-self.log_gamma) + 3 * (1 + self.log_gamma / math.log(2))
+            d = d * torch.exp(-self.log_gamma) / math.log(2)
+            d = d + 3 * (1 + self.log_gamma / math.log(2))
         warm = min(1.0, step / o.kl_warmup) if o.kl_warmup else 1.0
         lambdas = self.lambdas(rate)
         value = ((lambdas * d + warm * bpp) / lambdas**o.balance).mean()

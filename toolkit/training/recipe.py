@@ -38,9 +38,9 @@ class Objective(Options, frozen=True):
     lambda_min: Positive = 0.0018
     lambda_max: Positive = 0.0483
     learned_scale: bool = False
-    """With mae: learn the Laplace scale gamma; the loss is D / gamma + 3 log2(2 gamma) + bits
-    (gamma-PLN; thesis section 3.3.1 with the normaliser that it leaves out), and lambda
-    multiplies the first two terms."""
+    """With mae: learn the Laplace scale gamma (gamma-PLN). D is then the negative Laplace
+    log-likelihood in bits a pixel, ``3 MAE / (gamma ln 2) + 3 log2(2 gamma)``: thesis section
+    3.3.1 with the normaliser that it leaves out. lambda is 1 / beta."""
     balance: Share = 0.5
     kl_warmup: Annotated[int, Meta(ge=0)] = 1000
     """Steps over which the weight of the rate grows linearly from 0 to 1."""
@@ -103,7 +103,7 @@ class Recipe(Options, frozen=True):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: int | Literal["auto"] = "auto"
-    """Torch threads; auto: as many as make steps fastest, measured again every minute."""
+    """Torch threads; auto: as many as make steps fastest, measured again all along."""
     checkpoint_minutes: Positive = 3.0
     validate_minutes: Positive = 6.0
 

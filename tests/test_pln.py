@@ -1,0 +1,260 @@
+"""The PLN codec, end to end with the shipped weights, and the mathematics under it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+import toolkit
+from toolkit.api import decode_file
+from toolkit.codec import Codec, DecodeSettings
+from toolkit.container import BadFile, OtherModel, read_container, write_container
+from toolkit.ladder import theoretical_bits
+from toolkit.sampling import kl_bits
+from toolkit_evaluation.datasets import sample_paths
+from toolkit_plugins.pln.codec import FOLDER
+from toolkit_plugins.pln.model import PLN, PLNOptions, product_of_gaussians
+from toolkit_plugins.pln.model import kl_bits as kl_bits_of_logs
+from toolkit_plugins.pln.networks import GDN, interpolation_weights
+
+Pixels = NDArray[np.uint8]
+
+
+def picture(height: int, width: int, channels: int = 3, seed: int = 0) -> Pixels:
+    """Smooth colours with some edges: compressible, and not the same at every pixel."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width] / 40
+    planes = [np.sin(x * a + y * b + c) for a, b, c in rng.uniform(-2, 2, (channels, 3))]
+    image = 128 + 80 * np.stack(planes, 2) + 30 * ((x + y) % 1 > 0.5)[:, :, None]
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def photograph() -> Pixels:
+    """256x256 of a photograph that ships inside scikit-image."""
+    path = next(p for p in sample_paths() if p.stem == "astronaut")
+    return np.ascontiguousarray(np.asarray(Image.open(path))[:256, 100:356])
+
+
+def psnr(a: Pixels, b: Pixels) -> float:
+    return float(10 * np.log10(255**2 / np.mean((a.astype(float) - b) ** 2)))
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    return toolkit.load("pln-isgs")
+
+
+# -- mathematics ------------------------------------------------------------------
+
+
+def test_the_posterior_is_the_precision_weighted_product() -> None:
+    rng = np.random.default_rng(0)
+    mu_x, mu_p = rng.normal(0, 3, (2, 100))
+    log_s_x, log_s_p = rng.normal(0, 1.5, (2, 100))
+    d, log_r, share = product_of_gaussians(
+        *(torch.from_numpy(a) for a in (mu_x, log_s_x, mu_p, log_s_p))
+    )
+    s_x, s_p = np.exp(log_s_x), np.exp(log_s_p)
+    variance = 1 / (s_x**-2 + s_p**-2)
+    mean = (mu_x * s_x**-2 + mu_p * s_p**-2) * variance
+    np.testing.assert_allclose(d, (mean - mu_p) / s_p, rtol=1e-9)
+    np.testing.assert_allclose(np.exp(log_r), np.sqrt(variance) / s_p, rtol=1e-9)
+    np.testing.assert_allclose(share, 1 - np.exp(log_r) ** 2, rtol=1e-9)
+    assert float(log_r.max()) < 0
+
+
+def test_a_sharp_encoder_decides() -> None:
+    one = torch.tensor([1.0])
+    d, log_r, _ = product_of_gaussians(5 * one, -6 * one, -2 * one, 0 * one)
+    assert float(d) == pytest.approx(7, rel=1e-4)
+    assert float(torch.exp(log_r)) == pytest.approx(np.exp(-6), rel=1e-4)
+
+
+def test_both_forms_of_the_kl_agree_with_the_integral() -> None:
+    for d, r in [(0.0, 1.0), (0.7, 0.3), (-2.0, 0.05), (3.0, 0.9)]:
+        x = np.linspace(d - 9 * r, d + 9 * r, 20001)
+        log_q = -0.5 * ((x - d) / r) ** 2 - np.log(r * np.sqrt(2 * np.pi))
+        log_p = -0.5 * x**2 - np.log(np.sqrt(2 * np.pi))
+        bits = float(np.sum(np.exp(log_q) * (log_q - log_p)) * (x[1] - x[0]) / np.log(2))
+        arrays = np.float32([[[d]]]), np.float32([[[r]]])
+        assert float(kl_bits(*arrays).sum()) == pytest.approx(bits, abs=1e-4)
+        logs = torch.tensor(d), torch.tensor(r).log()
+        assert float(kl_bits_of_logs(*logs)) == pytest.approx(bits, abs=1e-4)
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_gdn_is_compressais(inverse: bool) -> None:
+    upstream = pytest.importorskip("toolkit_plugins.compressai.upstream")
+    theirs = upstream.compressai().layers.GDN(8, inverse=inverse)
+    ours = GDN(8, inverse=inverse)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        ours.root_gamma.copy_(torch.rand(8, 8))
+        ours.root_beta.copy_(1 + torch.rand(8))
+        theirs.gamma.copy_(theirs.gamma_reparam.init(ours.root_gamma**2))
+        theirs.beta.copy_(theirs.beta_reparam.init(ours.root_beta**2))
+        x = torch.randn(2, 8, 5, 7)
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+
+
+def test_rates_are_interpolated_between_knots() -> None:
+    weights = interpolation_weights(torch.tensor([0.0, 0.5, 1.0, 0.3]), 5)
+    torch.testing.assert_close(weights.sum(1), torch.ones(4))
+    torch.testing.assert_close(weights @ torch.linspace(0, 1, 5), torch.tensor([0, 0.5, 1, 0.3]))
+
+
+def test_training_pass_bits_are_the_kl_of_each_image() -> None:
+    torch.manual_seed(0)
+    model = PLN(PLNOptions(widths=(4, 4, 4), level1_channels=4, level2_width=4, level2_channels=2))
+    result = model.training_pass(torch.rand(3, 3, 96, 128), torch.tensor([0.0, 0.5, 1.0]))
+    assert result.x_hat.shape == (3, 3, 96, 128)
+    assert set(result.bits) == {"level1", "level2"}
+    assert all(b.shape == (3,) and bool((b > 0).all()) for b in result.bits.values())
+
+
+# -- files ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("size", [(1, 1), (17, 31), (64, 64), (129, 255)])
+def test_any_size_and_mode_round_trips(
+    codec: Codec, size: tuple[int, int], channels: int
+) -> None:
+    pixels = picture(*size, channels)
+    encoded = codec.encode(pixels, 0.5)
+    decoded = toolkit.decode(encoded.data)
+    assert decoded.shape == pixels.shape
+    assert decoded.dtype == np.uint8
+    np.testing.assert_array_equal(decoded, encoded.reconstruction)
+    if channels == 4:
+        np.testing.assert_array_equal(decoded[:, :, 3], pixels[:, :, 3])
+
+
+def test_the_parts_add_up_to_the_file_and_the_overhead_is_small(codec: Codec) -> None:
+    encoded = codec.encode(picture(512, 768), 0.5)
+    assert sum(encoded.parts.values()) == 8 * len(encoded.data)
+    container = read_container(encoded.data)
+    assert len(encoded.data) - sum(len(s.data) for s in container.streams) <= 64
+
+
+def test_more_rate_buys_more_quality(codec: Codec) -> None:
+    pixels = photograph()
+    sizes, qualities = [], []
+    for rate in (0.0, 0.35, 0.7, 1.0):
+        encoded = codec.encode(pixels, rate)
+        assert encoded.reconstruction is not None
+        sizes.append(len(encoded.data))
+        qualities.append(psnr(pixels, encoded.reconstruction))
+    assert sizes == sorted(sizes)
+    assert qualities == sorted(qualities)
+    assert sizes[-1] > 1.5 * sizes[0]
+
+
+def test_the_theoretical_point_is_near_and_better(codec: Codec) -> None:
+    pixels = photograph()
+    encoded, bound = codec.encode(pixels, 0.5), codec.theoretical(pixels, 0.5)
+    assert bound is not None
+    assert bound.bits < 8 * len(encoded.data) < 1.25 * bound.bits
+    assert encoded.reconstruction is not None
+    assert psnr(pixels, bound.pixels) > psnr(pixels, encoded.reconstruction) - 0.2
+
+
+def test_theoretical_bits_are_the_thesis_formula(codec: Codec) -> None:
+    targets = [t for t in codec._sampled(picture(64, 64), 0.5)[0]]  # type: ignore[attr-defined]
+    total = sum(float(kl_bits(t.d, t.r).sum()) for t in targets)
+    assert theoretical_bits(targets) == pytest.approx(total + 2 * np.log2(total + 1))
+
+
+def test_another_process_decodes_the_very_pixels(codec: Codec, tmp_path: Path) -> None:
+    pixels = picture(150, 200)
+    encoded = codec.encode(pixels, 0.6)
+    (tmp_path / "x.qf").write_bytes(encoded.data)
+    code = (
+        "import sys, numpy, toolkit\n"
+        f"data = open({str(tmp_path / 'x.qf')!r}, 'rb').read()\n"
+        f"numpy.save({str(tmp_path / 'x.npy')!r}, toolkit.decode(data))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), encoded.reconstruction)
+
+
+@pytest.mark.parametrize(
+    ("precision", "threads", "tolerance"),
+    [("float32", 1, 0.01), ("float64", 1, 0.01), ("bfloat16", 1, 0.1)],
+)
+def test_other_arithmetic_decodes_to_the_same_quality(
+    codec: Codec, precision: str, threads: int, tolerance: float
+) -> None:
+    pixels = picture(256, 320)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        encoded = codec.encode(pixels, 0.8)
+        torch.set_num_threads(threads)
+        decoded = decode_file(encoded.data, DecodeSettings(precision)).pixels  # type: ignore[arg-type]
+    finally:
+        torch.set_num_threads(before)
+    assert encoded.reconstruction is not None
+    loss = psnr(pixels, encoded.reconstruction) - psnr(pixels, decoded)
+    assert abs(loss) <= tolerance
+
+
+def test_encoding_repeats_and_depends_on_the_seed(codec: Codec) -> None:
+    pixels = picture(96, 96)
+    again = toolkit.load("pln-isgs").encode(pixels, 0.5).data
+    other = toolkit.load("pln-isgs", {"seed": 1}).encode(pixels, 0.5).data
+    assert codec.encode(pixels, 0.5).data == again != other
+    assert toolkit.decode(other).shape == pixels.shape
+
+
+def test_a_file_of_other_weights_says_so(codec: Codec, tmp_path: Path) -> None:
+    encoded = codec.encode(picture(32, 32), 0.5)
+    container = read_container(encoded.data)
+    stranger = write_container(
+        type(container)(**{**vars_of(container), "fingerprint": b"\x01" * 8})
+    )
+    with pytest.raises(OtherModel, match="0101010101010101.*--weights"):
+        toolkit.decode(stranger)
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes((FOLDER / "pln.safetensors").read_bytes())
+    settings = DecodeSettings(weights=copy)
+    np.testing.assert_array_equal(
+        decode_file(encoded.data, settings).pixels, encoded.reconstruction
+    )
+
+
+def vars_of(container: object) -> dict[str, object]:
+    return {name: getattr(container, name) for name in container.__dataclass_fields__}  # type: ignore[attr-defined]
+
+
+def test_damage_behind_valid_checksums_is_an_image_or_a_named_error(codec: Codec) -> None:
+    encoded = codec.encode(picture(64, 96), 0.3)
+    container = read_container(encoded.data)
+    rng = np.random.default_rng(5)
+    outcomes = set()
+    for _ in range(60):
+        streams = list(container.streams)
+        which = rng.integers(len(streams))
+        data = bytearray(streams[which].data)
+        for _ in range(rng.integers(1, 4)):
+            data[rng.integers(len(data))] = rng.integers(256)
+        if rng.random() < 0.3:
+            data = data[: rng.integers(len(data))]
+        streams[which] = type(streams[which])(streams[which].name, bytes(data))
+        damaged = write_container(
+            type(container)(**{**vars_of(container), "streams": tuple(streams)})
+        )
+        try:
+            pixels = toolkit.decode(damaged)
+            assert pixels.shape == (64, 96, 3)
+            outcomes.add("image")
+        except BadFile:
+            outcomes.add("error")
+    assert outcomes == {"image", "error"}
