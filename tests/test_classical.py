@@ -22,9 +22,9 @@ from toolkit.plugins import load_plugins
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 KODAK = DATA / "kodak"
 CURVES = DATA / "reference" / "compressai-kodak"
-NAMES = ("jpeg", "webp", "jpeg2000", "avif", "heic", "jxl")
+NAMES = ("jpeg", "webp", "jpeg2000", "avif", "heic", "jxl", "bpg")
 SIZES = ((1, 1), (17, 31), (513, 511))
-POINTS = {"jpeg2000": (20.0, 5.0)}
+POINTS = {"jpeg2000": (20.0, 5.0), "bpg": (40, 25)}
 """A coarse and a fine point; (30, 80) for the others."""
 
 
@@ -89,7 +89,7 @@ def test_the_same_picture_gives_the_same_file(name: str) -> None:
     assert codec(name).encode(pixels, 50).data == codec(name).encode(pixels, 50).data
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("heic", "jxl")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("heic", "jxl", "bpg")])
 def test_files_are_those_of_the_format(name: str) -> None:
     """Pillow alone opens them, and finds the size and mode of the picture."""
     with Image.open(io.BytesIO(codec(name).encode(picture(40, 30, "RGB"), 50).data)) as opened:
@@ -167,10 +167,12 @@ def test_unknown_chroma_is_refused() -> None:
         codec("jpeg", chroma="4:1:1")
 
 
-@pytest.mark.parametrize("name", ["jpeg", "avif", "heic"])
+@pytest.mark.parametrize("name", ["jpeg", "avif", "heic", "bpg"])
 def test_subsampled_chroma_takes_fewer_bits(name: str) -> None:
     pixels = picture(256, 256, "RGB")
-    full, half = (codec(name, chroma=chroma).encode(pixels, 80) for chroma in ("4:4:4", "4:2:0"))
+    full, half = (
+        codec(name, chroma=chroma).encode(pixels, points(name)[1]) for chroma in ("4:4:4", "4:2:0")
+    )
     assert len(half.data) < len(full.data)
     assert codec(name).decode(half.data).pixels.shape == pixels.shape
 
@@ -183,6 +185,7 @@ def test_subsampled_chroma_takes_fewer_bits(name: str) -> None:
         ("avif", {"effort": 1}, {"effort": 6}),
         ("heic", {"effort": "ultrafast"}, {"effort": "slow"}),
         ("jxl", {"effort": 3}, {"effort": 7}),
+        ("bpg", {"effort": 1}, {"effort": 8}),
     ],
 )
 def test_effort_has_an_effect(name: str, low: dict[str, Any], high: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from msgspec import Meta
 
+from toolkit.codec import mode_of
 from toolkit.errors import MissingError
 from toolkit.options import Options
 from toolkit_plugins.classical.bpg import file, programs
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from toolkit.codec import Pixels
 
 _PRESETS = (
-    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
+    "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
 )  # fmt: skip
 """x265's, by effort from 1 to 9."""
 
@@ -29,8 +30,8 @@ class BpgOptions(Options, frozen=True):
     chroma: Literal["4:4:4", "4:2:0"] = "4:4:4"
     colour: Literal["ycbcr", "rgb"] = "ycbcr"
     """``rgb`` codes the three colours as they are; ``chroma`` must be 4:4:4 then."""
-    effort: Annotated[int, Meta(ge=1, le=9)] = 9
-    """bpgenc's -m; x265's presets from ultrafast to veryslow. bpgenc's own default is 8."""
+    effort: Annotated[int, Meta(ge=1, le=9)] = 8
+    """bpgenc's -m; x265's presets from superfast to placebo, 8 being veryslow."""
     encoder: Literal["auto", "bpgenc", "embedded"] = "auto"
     """``auto`` is bpgenc and bpgdec where both are on the PATH, else the embedded encoder."""
     backend: Literal["", "x265", "jctvc"] = ""
@@ -89,7 +90,10 @@ class Bpg(NativeCodec):
         picture = file.read(data)
         check_size(self.spec.name, picture.width, picture.height)
         if self.uses_programs:
-            return programs.decode(data)
+            pixels = programs.decode(data)
+            if picture.chroma == file.GRAY and picture.alpha is None:
+                pixels = pixels[:, :, :1]
+            return mode_of(pixels), pixels
         from toolkit_plugins.classical.bpg import samples, x265
 
         if picture.chroma > file.C444 or picture.premultiplied:

@@ -8,8 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image
+
+from toolkit.codec import as_pixels
 
 if TYPE_CHECKING:
     from toolkit.codec import Pixels
@@ -35,14 +36,14 @@ def encode(pixels: Pixels, qp: int, options: Any) -> bytes:
         return target.read_bytes()
 
 
-def decode(data: bytes) -> tuple[str, Pixels]:
-    """Mode and pixels. Raises RuntimeError where bpgdec fails."""
+def decode(data: bytes) -> Pixels:
+    """Pixels, uint8 (H, W, C). Raises RuntimeError where bpgdec fails."""
     with tempfile.TemporaryDirectory(prefix="bpg-") as name:
         source, target = Path(name, "in.bpg"), Path(name, "out.png")
         source.write_bytes(data)
         _run([NAMES[1], "-o", str(target), str(source)])
         with Image.open(target) as picture:
-            return picture.mode, np.array(picture)
+            return as_pixels(picture)
 
 
 def versions() -> dict[str, Any]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from toolkit.codec import Pixels
 
+    Floats = NDArray[np.float32]
+
 _SHARES = {
     file.YCBCR: (colour.RED, colour.BLUE),
     file.BT709: (0.2126, 0.0722),
@@ -40,8 +42,7 @@ def to_planes(pixels: Pixels, chroma: int, space: int, multiple: int) -> list[Pi
     samples = colour.ycbcr(padded)
     planes = [samples[:, :, i] for i in range(3)]
     if chroma == file.C420:
-        half = (padded.shape[1] // 2, padded.shape[0] // 2)
-        planes[1:] = [_resize(plane, half) for plane in planes[1:]]
+        planes[1:] = [_halved(plane) for plane in planes[1:]]
     return [colour.to_uint8(plane) for plane in planes]
 
 
@@ -57,7 +58,7 @@ def to_pixels(planes: Sequence[NDArray[np.generic]], picture: file.BpgFile) -> P
     if picture.limited_range:
         scale = 2.0 ** (8 - picture.depth)
     full = [
-        _resize(plane.astype(np.float32) * np.float32(scale), (width, height)) for plane in planes
+        _enlarged(plane.astype(np.float32) * np.float32(scale), (height, width)) for plane in planes
     ]
     samples = np.stack(full, 2)[: picture.height, : picture.width]
     if picture.chroma == file.GRAY:
@@ -72,10 +73,44 @@ def to_pixels(planes: Sequence[NDArray[np.generic]], picture: file.BpgFile) -> P
     return colour.rgb(samples, picture.limited_range, _SHARES[picture.colour_space])
 
 
-def _resize(plane: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """To ``size``, (width, height), samples lying in the middle of those they stand for, as
-    in JPEG."""
-    if plane.shape == size[::-1]:
-        return plane
+def _halved(plane: Floats) -> Floats:
+    """4:2:0 chroma, each sample in the middle of the four that it stands for, as in JPEG."""
+    size = (plane.shape[1] // 2, plane.shape[0] // 2)
     picture = Image.fromarray(np.ascontiguousarray(plane))
     return np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
+
+
+def _enlarged(plane: Floats, shape: tuple[int, int]) -> Floats:
+    """The inverse: to ``shape``, along the axes on which ``plane`` has half of it."""
+    for axis in (0, 1):
+        if plane.shape[axis] != shape[axis]:
+            plane = _doubled(plane, axis)
+    if plane.shape != shape:
+        raise ValueError("planes that don't fit each other")
+    return plane
+
+
+def _doubled(plane: Floats, axis: int) -> Floats:
+    """Twice the samples along ``axis``, a quarter before and after those there are.
+
+    Lanczos windowed sinc of 8 taps; with it the pixels of 4:2:0 files are within 2 of those
+    that bpgdec shows.
+    """
+    rows = np.moveaxis(plane, axis, 0)
+    count = len(rows)
+    wide = np.pad(rows, ((4, 4), (0, 0)), "edge")
+    after = sum(tap * wide[k + 1 : k + 1 + count] for k, tap in enumerate(_TAPS))
+    before = sum(tap * wide[7 - k : 7 - k + count] for k, tap in enumerate(_TAPS))
+    out = np.empty((2 * count, rows.shape[1]), np.float32)
+    out[0::2], out[1::2] = before, after
+    return np.moveaxis(out, 0, axis)
+
+
+def _taps() -> Floats:
+    """Weights of samples 3 before to 4 after, at a quarter after."""
+    distance = np.arange(-3, 5) - 0.25
+    weights = np.sinc(distance) * np.sinc(distance / 4)
+    return (weights / weights.sum()).astype(np.float32)
+
+
+_TAPS = _taps()
