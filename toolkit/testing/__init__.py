@@ -1,0 +1,57 @@
+"""Conformance kit of coded samplers, for the built-in ones and for those of plugins.
+
+::
+
+    from toolkit.testing import check_sampler
+
+    def test_mine():
+        report = check_sampler("mine", plugins=load_plugins([Path("mine.py")]))
+        print(report)
+
+Whatever a sampler does wrong raises ``ConformanceError``, whose message says which check, on
+which target, and what was seen. What isn't wrong but worth knowing (bias, rate, J, times) is in
+the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from toolkit.sampling import Sampler
+from toolkit.testing import checks, streams
+from toolkit.testing.subject import ConformanceError, Report, Subject, maker
+
+if TYPE_CHECKING:
+    from toolkit.plugins import Plugins
+
+__all__ = ["ConformanceError", "Report", "check_sampler"]
+
+
+def check_sampler(
+    sampler: str | Sampler,
+    options: Mapping[str, Any] | None = None,
+    *,
+    plugins: Plugins | None = None,
+    targets: int = 200,
+    damaged: int = 100,
+    seed: int = 0,
+    slow: bool = False,
+) -> Report:
+    """Put a sampler, given by name and options or as itself, through all checks.
+
+    targets: random levels for the round trip. damaged: damaged streams. slow: a level of a
+    million latents, too. Raises ConformanceError.
+    """
+    name, make = maker(sampler, options or {}, plugins)
+    subject = Subject(name, make, seed)
+    report = Report(name, make().exact)
+    checks.check_round_trips(subject, report, targets, slow)
+    checks.check_typical(subject, report)
+    streams.check_stream_end(subject, report)
+    streams.check_damage(subject, report, damaged)
+    checks.check_random_access(subject, report)
+    checks.check_threads(subject, report)
+    if report.exact:
+        checks.check_exactness(subject, report)
+    return report
