@@ -39,7 +39,7 @@ def random_model(architecture, seed=0):
             _last_bias(model.g_s).add_(0.5)  # a mid-grey picture
             if hasattr(model, "h_s"):  # z within its tables, scales about as wide as the latents
                 for last in [*model.h_a.parameters()][-2:]:
-                    last.mul_(min(1, 5 / float(z.abs().max())))
+                    last.mul_(min(1, 2 / float(z.abs().max())))
                 _last_bias(getattr(model, "entropy_parameters", model.h_s))[: model.M].add_(3)
             return model
         for part in (model.g_a, getattr(model, "h_a", model.g_a)):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from toolkit.hookspecs import hookimpl
-from toolkit.specs import CodecSpec, Knob
+from toolkit.specs import CodecSpec, EntropyModelSpec, Knob
 
 _QUANTIZED = {
     "bmshj2018-factorized": ("factorized prior", "Balle et al. 2018, arXiv:1802.01436"),
@@ -38,4 +38,23 @@ def toolkit_codecs() -> Iterable[CodecSpec]:
         needs=(*_NEEDS, "python:constriction"),
         reference="Flamich 2019; Agustsson and Theis 2020, arXiv:2006.09952",
         knob=Knob("quality", 1, 8),
+    )
+    yield CodecSpec(
+        "hyperprior",
+        "hyperprior trained as the PLN was; its latents rounded, dithered or sampled",
+        "toolkit_plugins.compressai.hyperprior_codec:HyperpriorCodec",
+        needs=("python:constriction",),
+        reference="Minnen et al. 2018, arXiv:1809.02736",
+        knob=Knob("rate", 0.0, 1.0),
+    )
+
+
+@hookimpl
+def toolkit_entropy_models() -> Iterable[EntropyModelSpec]:
+    yield EntropyModelSpec(
+        "hyperprior",
+        "mean and scale hyperprior, conditioned on the rate",
+        "toolkit_plugins.compressai.hyperprior:Hyperprior",
+        needs=_NEEDS,
+        reference="Minnen et al. 2018, arXiv:1809.02736",
     )

@@ -55,9 +55,17 @@ def agreement(tables: HyperTables, indices: NDArray[np.uint8] | None) -> bytes:
     return digest.digest()
 
 
-def scale_indices(scales: Floats, table: Floats) -> NDArray[np.uint8]:
-    """For each scale the first entry of the table that isn't below it (the last, above all)."""
-    return np.searchsorted(table[:-1], scales, side="left").astype(np.uint8)
+@dataclass(frozen=True)
+class ScaleTable:
+    """The scales that there are tables or models for, at most 256, ascending."""
+
+    scales: Floats
+    bounds: Floats
+    """Up to which scale each stands, for all but the last."""
+
+    def indices(self, scales: Floats) -> NDArray[np.uint8]:
+        """Which entry stands for each scale."""
+        return np.searchsorted(self.bounds, scales, side="left").astype(np.uint8)
 
 
 def encode_hyper(symbols: Integers, tables: HyperTables) -> bytes:
@@ -130,18 +138,16 @@ def _categorical(counts: NDArray[np.int64]) -> Any:
 
 
 def _to_bytes(coder: Any) -> bytes:
+    """Little-endian words; zeros at the end, the state's empty top, aren't written."""
     words: NDArray[np.uint32] = coder.get_compressed()
-    return words.astype("<u4").tobytes()
+    return words.astype("<u4").tobytes().rstrip(b"\0")
 
 
 def _from_bytes(data: bytes) -> Any:
-    if len(data) % 4:
-        raise BadStream("a stream of whole 32-bit words expected")
-    words = np.frombuffer(data, "<u4").astype(np.uint32)
-    try:
-        return _ans().AnsCoder(words)
-    except ValueError as error:
-        raise BadStream(f"not a stream of the ANS coder ({error})") from None
+    if data.endswith(b"\0"):
+        raise BadStream("not a stream of the ANS coder: it ends with a zero")
+    words = np.frombuffer(data + bytes(-len(data) % 4), "<u4").astype(np.uint32)
+    return _ans().AnsCoder(words)
 
 
 def _finish(coder: Any) -> None:

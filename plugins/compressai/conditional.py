@@ -13,7 +13,7 @@ import numpy as np
 from toolkit.errors import UsageError
 from toolkit_plugins.compressai.agreement import deterministic
 from toolkit_plugins.compressai.checkpoints import Network
-from toolkit_plugins.compressai.coder import Floats, HyperTables, Integers
+from toolkit_plugins.compressai.coder import Floats, HyperTables, Integers, ScaleTable
 from toolkit_plugins.compressai.images import from_network, padded, to_network
 from toolkit_plugins.compressai.rans import rate_arguments, synthesise
 
@@ -50,8 +50,8 @@ class GaussianModel(ABC):
 
     fingerprint: bytes
     tables: HyperTables
-    scales: Floats
-    """The table that scales are rounded up to for entropy coding."""
+    scales: ScaleTable
+    """What scales are rounded to for entropy coding."""
 
     @abstractmethod
     def latents(self, rgb: Pixels) -> Latents:
@@ -94,7 +94,8 @@ class CompressAIModel(GaussianModel):
             self.gain, self.hyper_step = _steps(model, arguments)
         self.fingerprint = network.fingerprint
         self.tables = _tables(model.entropy_bottleneck)
-        self.scales = model.gaussian_conditional.scale_table.double().numpy()
+        table = model.gaussian_conditional.scale_table.double().numpy()
+        self.scales = ScaleTable(table, table[:-1])  # rounded up, as CompressAI does
         self.medians = model.entropy_bottleneck.quantiles[:, 0, 1].double()[:, None, None]
 
     def latents(self, rgb: Pixels) -> Latents:

@@ -12,19 +12,20 @@ if TYPE_CHECKING:
     from toolkit.codec import Pixels
 
 
-def padded(side: int, multiple: int) -> int:
-    """The least multiple that holds ``side``."""
-    return -(-side // multiple) * multiple
+def padded(side: int, multiple: int, least: int = 1) -> int:
+    """The least multiple that holds ``side`` and is at least ``least``."""
+    return -(-max(side, least) // multiple) * multiple
 
 
-def to_network(rgb: Pixels, multiple: int) -> NDArray[np.float32]:
-    """uint8 (H, W, 3) -> float32 (1, 3, H', W') in [0, 1], H' and W' multiples of ``multiple``.
+def to_network(rgb: Pixels, multiple: int, least: int = 1) -> NDArray[np.float32]:
+    """uint8 (H, W, 3) -> float32 (1, 3, H', W') in [0, 1], H' and W' as ``padded`` says.
 
     The last row and column are repeated: a flat margin costs fewer bits than a black one.
     """
     height, width = rgb.shape[:2]
-    pads = ((0, padded(height, multiple) - height), (0, padded(width, multiple) - width), (0, 0))
-    extended = np.pad(rgb, pads, mode="edge").transpose(2, 0, 1)[None]
+    below = padded(height, multiple, least) - height
+    right = padded(width, multiple, least) - width
+    extended = np.pad(rgb, ((0, below), (0, right), (0, 0)), mode="edge").transpose(2, 0, 1)[None]
     return np.ascontiguousarray(extended, np.float32) / np.float32(255)
 
 

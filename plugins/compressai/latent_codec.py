@@ -54,7 +54,6 @@ from toolkit_plugins.compressai.coder import (
     decode_hyper,
     encode_gaussian,
     encode_hyper,
-    scale_indices,
 )
 from toolkit_plugins.compressai.conditional import GaussianModel, Prior
 from toolkit_plugins.compressai.images import from_rgb
@@ -138,9 +137,10 @@ class LatentCodec(Codec):
         dither = _dither(o.seed, y.shape) if o.coding == "dithered" else np.zeros(())
         symbols = np.rint(y - work.prior.mean - dither)
         symbols = np.clip(symbols, -LARGEST_SYMBOL, LARGEST_SYMBOL).astype(np.int32)
-        indices = scale_indices(work.prior.scale, work.model.scales)
+        table = work.model.scales
+        indices = table.indices(work.prior.scale)
         start = time.perf_counter()
-        data = encode_gaussian(symbols, dither, work.model.scales[indices])
+        data = encode_gaussian(symbols, dither, table.scales[indices])
         seconds = time.perf_counter() - start
         pixels = work.picture(work.prior.mean + symbols + dither)
         return _CodedY("y", data, pixels, indices, {}, seconds)
@@ -249,11 +249,11 @@ class LatentCodec(Codec):
             random = SharedRandom(head.seed, 0)
             c = choice.build().decode(data, prior.mean.shape, random)  # type: ignore[arg-type]
             return _unstandardised(prior, head.width, c)
-        indices = scale_indices(prior.scale, model.scales)
+        indices = model.scales.indices(prior.scale)
         refuse(agreement(model.tables, indices), head.digest)
         dithered = CODINGS[head.coding] == "dithered"
         dither = _dither(head.seed, prior.mean.shape) if dithered else np.zeros(())
-        symbols = decode_gaussian(container.stream("y"), dither, model.scales[indices])
+        symbols = decode_gaussian(container.stream("y"), dither, model.scales.scales[indices])
         return prior.mean + symbols + dither
 
 
