@@ -124,9 +124,7 @@ def test_training_pass_bits_are_the_kl_of_each_image() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("size", [(1, 1), (17, 31), (64, 64), (129, 255)])
-def test_any_size_and_mode_round_trips(
-    codec: Codec, size: tuple[int, int], channels: int
-) -> None:
+def test_any_size_and_mode_round_trips(codec: Codec, size: tuple[int, int], channels: int) -> None:
     pixels = picture(*size, channels)
     encoded = codec.encode(pixels, 0.5)
     decoded = toolkit.decode(encoded.data)

@@ -27,7 +27,7 @@ presets:
 """
 
 
-@pytest.fixture()
+@pytest.fixture
 def plugins() -> Plugins:
     return load_plugins()
 
@@ -124,9 +124,7 @@ def test_every_shipped_preset_opens(plugins: Plugins) -> None:
         assert preset.summary
 
 
-def test_where_the_registry_is_looked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_the_registry_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "registry.yaml").write_text(PRESETS)
     below = tmp_path / "a" / "b"
     below.mkdir(parents=True)

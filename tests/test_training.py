@@ -203,7 +203,10 @@ def test_two_processes_train_as_one(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(
         json.dumps(
             {
-                "model": "pln", "options": SMALL, "threads": 1, "precision": "float32",
+                "model": "pln",
+                "options": SMALL,
+                "threads": 1,
+                "precision": "float32",
                 "data": {"folder": str(photos), "hold_out": 1},
                 "schedule": {"steps": 4, "phases": [{"until": 1, "crop": 96, "batch": 4}]},
             }

@@ -70,11 +70,12 @@ def load_weights(path: Path) -> Weights:
 
 
 def find_weights(name: str, folder: Path) -> Path:
-    """The file that ``name`` means: a path to a .safetensors file, or a name within ``folder``.
+    """The file that ``name`` means: a path (it has a slash or a suffix), or a name in ``folder``.
 
     Raises MissingError that lists what is there.
     """
-    path = Path(name) if name.endswith(SUFFIX) else folder / f"{name}{SUFFIX}"
+    is_path = name.endswith(SUFFIX) or Path(name).name != name
+    path = Path(name) if is_path else folder / f"{name}{SUFFIX}"
     if not path.is_file():
         there = ", ".join(sorted(p.stem for p in folder.glob(f"*{SUFFIX}"))) or "none"
         raise MissingError(f"weights '{name}': no such file; shipped: {there}")

@@ -184,7 +184,11 @@ class PLNCodec(Codec):
         plugins: Plugins | None = None,
     ) -> PLNCodec:
         wanted = container.fingerprint or b""
-        path = settings.weights or weights_of_fingerprint(wanted, FOLDER)
+        path = (
+            settings.weights.absolute()
+            if settings.weights
+            else weights_of_fingerprint(wanted, FOLDER)
+        )
         if path is None:
             raise OtherModel(
                 f"the file was made with weights {wanted.hex()}, which aren't among those "
