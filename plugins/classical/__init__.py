@@ -11,9 +11,8 @@ from toolkit.specs import CodecSpec, Knob
 _QUALITY = Knob("quality", 1, 100, integer=True)
 
 
-@hookimpl
-def toolkit_codecs() -> Iterator[CodecSpec]:
-    yield CodecSpec(
+CODECS = (
+    CodecSpec(
         "jpeg",
         "JPEG (Pillow, libjpeg-turbo)",
         f"{__name__}.jpeg:Jpeg",
@@ -21,8 +20,8 @@ def toolkit_codecs() -> Iterator[CodecSpec]:
         knob=_QUALITY,
         suffix=".jpg",
         magic=((0, b"\xff\xd8\xff"),),
-    )
-    yield CodecSpec(
+    ),
+    CodecSpec(
         "webp",
         "WebP, lossy: VP8 intra frames, 4:2:0 (Pillow, libwebp)",
         f"{__name__}.webp:WebP",
@@ -30,8 +29,8 @@ def toolkit_codecs() -> Iterator[CodecSpec]:
         knob=_QUALITY,
         suffix=".webp",
         magic=((8, b"WEBP"),),
-    )
-    yield CodecSpec(
+    ),
+    CodecSpec(
         "jpeg2000",
         "JPEG 2000, irreversible 9/7 wavelet (Pillow, OpenJPEG)",
         f"{__name__}.jpeg2000:Jpeg2000",
@@ -39,8 +38,8 @@ def toolkit_codecs() -> Iterator[CodecSpec]:
         knob=Knob("ratio", 1, 2000, more_bits="down"),
         suffix=".jp2",
         magic=((0, b"\x00\x00\x00\x0cjP  \r\n\x87\n"), (0, b"\xff\x4f\xff\x51")),
-    )
-    yield CodecSpec(
+    ),
+    CodecSpec(
         "avif",
         "AVIF: AV1 intra frames (Pillow, libaom, dav1d)",
         f"{__name__}.avif:Avif",
@@ -48,8 +47,8 @@ def toolkit_codecs() -> Iterator[CodecSpec]:
         knob=_QUALITY,
         suffix=".avif",
         magic=((4, b"ftypavif"),),
-    )
-    yield CodecSpec(
+    ),
+    CodecSpec(
         "heic",
         "HEIC: HEVC intra frames (pillow-heif, x265, libde265)",
         f"{__name__}.heic:Heic",
@@ -58,8 +57,8 @@ def toolkit_codecs() -> Iterator[CodecSpec]:
         knob=_QUALITY,
         suffix=".heic",
         magic=((4, b"ftypheic"), (4, b"ftypheix"), (4, b"ftypmif1")),
-    )
-    yield CodecSpec(
+    ),
+    CodecSpec(
         "jxl",
         "JPEG XL (pillow-jxl-plugin, libjxl)",
         f"{__name__}.jxl:JpegXL",
@@ -68,8 +67,8 @@ def toolkit_codecs() -> Iterator[CodecSpec]:
         knob=_QUALITY,
         suffix=".jxl",
         magic=((0, b"\xff\x0a"), (0, b"\x00\x00\x00\x0cJXL \r\n\x87\n")),
-    )
-    yield CodecSpec(
+    ),
+    CodecSpec(
         "bpg",
         "BPG: HEVC intra frames (bpgenc, or x265 and FFmpeg in the package av)",
         f"{__name__}.bpg.codec:Bpg",
@@ -79,4 +78,10 @@ def toolkit_codecs() -> Iterator[CodecSpec]:
         knob=Knob("qp", 0, 51, integer=True, more_bits="down"),
         suffix=".bpg",
         magic=((0, b"BPG\xfb"),),
-    )
+    ),
+)
+
+
+@hookimpl
+def toolkit_codecs() -> Iterator[CodecSpec]:
+    yield from CODECS

@@ -21,6 +21,8 @@ class AvifOptions(Options, frozen=True):
     chroma: Literal["4:4:4", "4:2:2", "4:2:0"] = "4:4:4"
     effort: Annotated[int, Meta(ge=0, le=10)] = 4
     """10 less libaom's speed."""
+    tune: Literal["default", "psnr", "ssim"] = "default"
+    """What libaom optimises; libavif's own choice is for the eye."""
 
 
 class Avif(PillowCodec):
@@ -31,6 +33,7 @@ class Avif(PillowCodec):
 
     def parameters(self, pixels: Pixels, point: float) -> dict[str, Any]:
         gray = pixels.shape[2] == 1
+        tune = self.options.tune
         return {
             "quality": round(point),
             "subsampling": "4:0:0" if gray else self.options.chroma,
@@ -39,6 +42,7 @@ class Avif(PillowCodec):
             "max_threads": 1,
             "autotiling": False,
             "codec": "aom",
+            "advanced": {} if tune == "default" else {"tune": tune},
         }
 
     def identity(self) -> dict[str, Any]:

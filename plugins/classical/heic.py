@@ -21,6 +21,8 @@ class HeicOptions(Options, frozen=True):
     chroma: Literal["4:4:4", "4:2:2", "4:2:0"] = "4:4:4"
     effort: Literal["ultrafast", "veryfast", "medium", "slow", "slower", "veryslow"] = "slow"
     """x265's preset; ``slow`` is libheif's default."""
+    tune: Literal["ssim", "psnr"] = "ssim"
+    """What x265 optimises; ``ssim`` is libheif's default."""
 
 
 class Heic(NativeCodec):
@@ -31,7 +33,7 @@ class Heic(NativeCodec):
     def write(self, pixels: Pixels, mode: str, point: float) -> bytes:
         height, width = pixels.shape[:2]
         file = io.BytesIO()
-        settings: dict[str, Any] = {"preset": self.options.effort}
+        settings: dict[str, Any] = {"preset": self.options.effort, "tune": self.options.tune}
         if mode != "L":
             settings["chroma"] = self.options.chroma.replace(":", "")
         picture = pillow_heif.from_bytes(mode, (width, height), pixels.tobytes())

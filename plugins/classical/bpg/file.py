@@ -77,16 +77,7 @@ def read(data: bytes) -> BpgFile:
 
     Raises ValueError for a file that is cut, or is none. Sizes are as declared: unchecked.
     """
-    if data[:4] != MAGIC or len(data) < 6:
-        raise ValueError("byte 0: not a BPG file")
-    flags = BitReader(data[4:6])
-    chroma, alpha1, depth = flags.u(3), flags.flag(), 8 + flags.u(4)
-    space, extended, alpha2 = flags.u(4), flags.flag(), flags.flag()
-    limited, _ = flags.flag(), flags.flag()
-    if chroma > 5 or space > BT2020 or depth > 14:
-        raise ValueError("bytes 4 and 5: a pixel format that BPG doesn't have")
-    if alpha2 and not alpha1:
-        raise ValueError("a CMYK picture")
+    chroma, space, depth, limited, alpha1, premultiplied, extended = _read_flags(data)
     width, at = read_ue7(data, 6)
     height, at = read_ue7(data, at)
     length, at = read_ue7(data, at)
@@ -114,8 +105,23 @@ def read(data: bytes) -> BpgFile:
         limited,
         Plane(tools, colour),
         Plane(alpha_tools, alpha) if alpha_tools else None,
-        alpha2,
+        premultiplied,
     )
+
+
+def _read_flags(data: bytes) -> tuple[int, int, int, bool, bool, bool, bool]:
+    """Chroma, colour space, depth, limited range, alpha, whether premultiplied, extensions."""
+    if data[:4] != MAGIC or len(data) < 6:
+        raise ValueError("byte 0: not a BPG file")
+    flags = BitReader(data[4:6])
+    chroma, alpha1, depth = flags.u(3), flags.flag(), 8 + flags.u(4)
+    space, extended, alpha2 = flags.u(4), flags.flag(), flags.flag()
+    limited = flags.flag()
+    if chroma > 5 or space > BT2020 or depth > 14:
+        raise ValueError("bytes 4 and 5: a pixel format that BPG doesn't have")
+    if alpha2 and not alpha1:
+        raise ValueError("a CMYK picture")
+    return chroma, space, depth, limited, alpha1, alpha2, extended
 
 
 def _split(units: list[bytes]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
