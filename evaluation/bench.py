@@ -13,6 +13,7 @@ import numpy as np
 
 from toolkit.codec import Codec, as_pixels
 from toolkit_evaluation.measure import Row, Settings, Task, error_row, measure
+from toolkit_evaluation.verify import verify
 
 if TYPE_CHECKING:
     from toolkit.codec import Pixels
@@ -32,6 +33,8 @@ class Job:
     task: Task
     path: Path
     preset: Preset
+    stored: Row | None = None
+    """A row to check rather than to make: its file is decoded again and compared."""
 
 
 class Bench:
@@ -50,6 +53,8 @@ class Bench:
     def run(self, job: Job) -> Row:
         """The row of a job; anything that fails ends in an error row."""
         try:
+            if job.stored is not None:
+                return verify(self.plugins, job.preset, job.stored)
             pixels = self.pixels(job.path)
             codec = self._codec(job, pixels)
         except Exception as error:  # a codec may raise anything, and the run goes on
@@ -59,6 +64,8 @@ class Bench:
 
     def prepare(self, job: Job) -> None:
         """Open the job's codec and load what it needs; failures come back with the row."""
+        if job.stored is not None:
+            return
         try:
             self._codec(job, self.pixels(job.path))
         except Exception:  # a codec may raise anything

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,10 +16,10 @@ from typing import Any
 from toolkit.errors import UsageError
 from toolkit.plugins import Plugins, load_plugins
 from toolkit.registry import Preset, load_registry
-from toolkit_evaluation.bench import Bench, set_threads
+from toolkit_evaluation.bench import Bench, Job, set_threads
 from toolkit_evaluation.datasets import ImageFile, find_images
 from toolkit_evaluation.machine import versions
-from toolkit_evaluation.measure import Row, Settings, column
+from toolkit_evaluation.measure import Row, Settings, column, task_of
 from toolkit_evaluation.observers import Observers
 from toolkit_evaluation.pool import Workers, run_here, run_in_workers
 from toolkit_evaluation.runner import Entry, Execute, Run, make_entry
@@ -91,18 +92,32 @@ class Plan:
 
     def _execute(self) -> Execute:
         execution = self.execution
-        threads = execution.threads
         if execution.workers == 1 and execution.timeout is None:
-            set_threads(threads)
+            set_threads(execution.threads)
             return partial(run_here, Bench(self.plugins, self.settings))
-        if threads is None:
-            import os
+        return partial(run_in_workers, self._workers())
 
-            threads = max(1, (os.cpu_count() or 1) // execution.workers)
-        workers = Workers(
+    def verify(self, table: Table) -> list[Row]:
+        """Decode every kept file again, in fresh processes; error rows for what differs."""
+        presets = {entry.preset.name: entry.preset for entry in self.entries}
+        places = {image.name: image.path for image in self.images}
+        jobs = (
+            Job(slot, task_of(row), places[row["image"]], presets[row["codec"]], row)
+            for slot, row in enumerate(table.rows)
+            if row["status"] == "ok" and row["file"] is not None
+        )
+        results: list[Row] = []
+        for _, row in run_in_workers(self._workers(), jobs):
+            self.on_row(row, False)
+            results.append(row)
+        return [row for row in results if row["status"] != "ok"]
+
+    def _workers(self) -> Workers:
+        execution = self.execution
+        threads = execution.threads or max(1, (os.cpu_count() or 1) // execution.workers)
+        return Workers(
             execution.workers, self.settings, self.plugins.files, threads, execution.timeout
         )
-        return partial(run_in_workers, workers)
 
     def _anchor(self) -> str | None:
         """The first codec that writes files of a standard format, if others are compared."""

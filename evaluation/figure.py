@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#666666")
 """Okabe and Ito's, in an order that keeps neighbours apart for colour-blind readers."""
 MARKERS = "osD^vP*X"
+REACH = 1.4
+"""Rates are shown up to this much beyond the shortest curve's end."""
 PANELS = (("psnr", "PSNR, dB"), ("ms_ssim", "MS-SSIM, dB"))
 
 
@@ -34,10 +36,10 @@ def rate_distortion_figure(table: Table, references: Sequence[Reference] = ()) -
     axes = figure.subplots(1, 2)
     for axis, (metric, label) in zip(axes, PANELS, strict=True):
         _draw(axis, table, metric)
-        limits = axis.get_xlim(), axis.get_ylim()
+        limits = _limits(table, metric)
         _draw_references(axis, references, metric)
-        if axis.lines and limits[0][1] > 0:  # measured curves decide what is shown
-            axis.set_xlim(0, limits[0][1])
+        if limits is not None:
+            axis.set_xlim(0, limits[0])
             axis.set_ylim(*limits[1])
         axis.set_xlabel("rate, bits per pixel (file size)")
         axis.set_ylabel(label)
@@ -48,6 +50,25 @@ def rate_distortion_figure(table: Table, references: Sequence[Reference] = ()) -
         axes[0].legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9)
     figure.suptitle(_title(table), fontsize=10)
     return figure
+
+
+def _limits(table: Table, metric: str) -> tuple[float, tuple[float, float]] | None:
+    """Largest rate and range of quality to show: measured curves as far as they can be
+    compared, a little beyond the end of the shortest."""
+    curves = [
+        curve
+        for codec in table.codecs
+        for theoretical in (False, True)
+        if (curve := curve_of([m for m in table.means if m["codec"] == codec], metric, theoretical))
+    ]
+    if not curves:
+        return None
+    end = REACH * min(max(rate for rate, _ in curve) for curve in curves)
+    end = min(end, 1.05 * max(rate for curve in curves for rate, _ in curve))
+    shown = [quality for curve in curves for rate, quality in curve if rate <= end]
+    shown = shown or [quality for curve in curves for _, quality in curve]
+    margin = 0.05 * (max(shown) - min(shown)) or 1.0
+    return end, (min(shown) - margin, max(shown) + margin)
 
 
 def _draw(axis: Axes, table: Table, metric: str) -> None:

@@ -8,7 +8,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,11 @@ class Task:
             "preset_identity": self.preset_identity,
             "codec_identity": self.codec_identity,
         }
+
+
+def task_of(row: Row) -> Task:
+    """The task that a row is the result of."""
+    return Task(**{field.name: row[field.name] for field in fields(Task)})
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from toolkit.errors import InputError
+from toolkit_evaluation.kodak import is_kodak
 from toolkit_evaluation.measure import Row
+
+if TYPE_CHECKING:
+    from toolkit_evaluation.table import Table
 
 USUAL = (
     ("jpeg.json", "JPEG"),
@@ -42,6 +46,17 @@ def read_references(folder: Path, usual: bool = True) -> list[Reference]:
     if not chosen:
         raise InputError(f"{folder}: no JSON files with reference curves")
     return [read_reference(path, title) for path, title in chosen]
+
+
+def references_for(
+    table: Table, named: Path | None, default: Path | None = None
+) -> list[Reference]:
+    """The published curves to draw beside a table: those of the folder that was named, or of
+    ``default`` where the images are the Kodak suite, over which they are means."""
+    if named is not None:
+        return read_references(named)
+    hashes = {row["pixels_sha256"] for row in table.rows}
+    return read_references(default) if default and is_kodak(hashes) else []
 
 
 def read_reference(path: Path, title: str = "") -> Reference:

@@ -46,9 +46,9 @@ _TITLES = (
     "MS-SSIM",
     "level 2",
     "encode s",
-    "coder",
+    "in coder",
     "decode s",
-    "coder",
+    "in coder",
 )
 
 

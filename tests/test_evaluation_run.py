@@ -349,6 +349,19 @@ def test_exit_status_of_errors(house, arguments, status):
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_verify(house):
+    line = ("--codec", "grid", "--point", "8", "images", "--keep-files", "kept", "--verify")
+    assert call(house, "--codec", "grid", "images", "--verify").returncode == 2
+    assert "3 of 3 files decode" in call(house, *line).stderr
+    rows = [json.loads(text) for text in (house / "results" / "rows.jsonl").open()]
+    rows[1]["decoded_sha256"] = "0" * 64
+    (house / "results" / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    done = call(house, *line)
+    assert done.returncode == 5
+    assert "im1, grid at 8: kept/grid/8/im1.grid: decodes to other pixels" in done.stderr
+    assert "2 of 3 files decode" in done.stderr
+
+
 def start(house, *arguments):
     """A slow run in a process of its own, once it has stored two rows."""
     process = subprocess.Popen(

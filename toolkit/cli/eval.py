@@ -17,7 +17,7 @@ from toolkit.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from toolkit_evaluation.reference import Reference
+    from toolkit_evaluation.evaluation import Plan
     from toolkit_evaluation.table import Table
 
     Row = dict[str, Any]
@@ -78,6 +78,10 @@ def evaluate(
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Compute failed rows again.")
     ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Decode the kept files again, in other processes; compare."),
+    ] = False,
     no_plot: Annotated[bool, typer.Option("--no-plot", help="Draw no curves.")] = False,
 ) -> None:
     """Code and decode IMAGES with each preset; measure, tabulate and plot.
@@ -87,6 +91,8 @@ def evaluate(
     from toolkit.cli.options import presets_with_options
     from toolkit_evaluation.evaluation import METRICS, Execution, plan
 
+    if verify and keep_files is None:
+        raise UsageError("--verify decodes the files that --keep-files keeps: name its folder")
     here = session()
     presets = presets_with_options(here.registry, codec, option)
     names = [preset.name for preset in presets]
@@ -106,12 +112,24 @@ def evaluate(
     try:
         with _progress(work.total) as work.on_row:
             table = work.run()
+        failed = _verify(work, table) if verify else False
     except KeyboardInterrupt:
         say(f"interrupted; what was computed is in {out}, the same command goes on from there")
         raise SystemExit(130) from None
     _report(table, out, json, anchor, None if no_plot else reference, not no_plot)
-    if table.failures:
+    if table.failures or failed:
         raise typer.Exit(DONE_WITH_FAILURES)
+
+
+def _verify(work: Plan, table: Table) -> bool:
+    """Whether any kept file failed; says how many were checked."""
+    kept = sum(row["file"] is not None for row in table.rows)
+    with _progress(kept) as work.on_row:
+        wrong = work.verify(table)
+    for row in wrong:
+        say(f"{row['image']}, {row['codec']} at {row['point']:g}: {row['error']}")
+    say(f"{kept - len(wrong)} of {kept} files decode, in another process, to the measured pixels")
+    return bool(wrong)
 
 
 def _points(texts: list[str], presets: list[str]) -> dict[str, list[float]]:
@@ -188,25 +206,14 @@ def _report(
 
 def _plot(table: Table, out: Path, reference: Path | None) -> None:
     from toolkit_evaluation.figure import rate_distortion_figure, save
+    from toolkit_evaluation.reference import references_for
 
-    figure = rate_distortion_figure(table, _references(table, reference))
+    default = os.environ.get("TOOLKIT_REFERENCE")
+    references = references_for(table, reference, Path(default) if default else None)
+    figure = rate_distortion_figure(table, references)
     for suffix in ("png", "svg"):
         save(figure, out / f"rate-distortion.{suffix}")
     say(f"curves: {out / 'rate-distortion.png'} and .svg; rows: {out / 'rows.jsonl'}")
-
-
-def _references(table: Table, folder: Path | None) -> list[Reference]:
-    """Published curves: from the folder that was named, or from the environment's for Kodak,
-    since they are means over these very images."""
-    from toolkit_evaluation.kodak import is_kodak
-    from toolkit_evaluation.reference import read_references
-
-    if folder is None:
-        default = os.environ.get("TOOLKIT_REFERENCE")
-        if not default or not is_kodak({row["pixels_sha256"] for row in table.rows}):
-            return []
-        folder = Path(default)
-    return read_references(folder)
 
 
 def register(app: typer.Typer) -> None:

@@ -1,0 +1,44 @@
+"""``toolkit report``: the results of evaluations as a page, plots and tables."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolkit.cli import say
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="A results folder, as `eval --out` made it.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to; default: RUN/report.")
+    ] = None,
+    anchor: Annotated[
+        str | None, typer.Option(help="Codec that BD-rates are against; default: the classical.")
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="Folder of published curves; default, for Kodak: $TOOLKIT_REFERENCE."),
+    ] = None,
+    pictures: Annotated[
+        int, typer.Option(min=0, help="Images to show side by side, if files were kept.")
+    ] = 2,
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "Rate-distortion report",
+) -> None:
+    """Write one self-contained HTML page, with plots, CSV files and CompressAI's JSON beside it."""
+    from toolkit_evaluation.recorded import read_run
+    from toolkit_evaluation.reference import references_for
+    from toolkit_evaluation.report import ReportSettings, write_report
+
+    recorded = read_run(run, say)
+    default = os.environ.get("TOOLKIT_REFERENCE")
+    references = references_for(recorded.table, reference, Path(default) if default else None)
+    settings = ReportSettings(references, anchor, pictures, title)
+    print(write_report(recorded, out or run / "report", settings, say))
+
+
+def register(app: typer.Typer) -> None:
+    app.command("report")(report)
