@@ -21,8 +21,10 @@ from toolkit.sampling import Array
 
 OFFSET_BITS = 18
 """Offsets x_i are below 2^18,"""
-OFFSET_STEP_BITS = 8
-"""and multiples of 2^8."""
+OFFSET_STEP_BITS = 4
+"""and multiples of 2^4: up to 4 bits a dim the parts stay whole, and there are 2^14 values for
+the dims of one state."""
+DIGITS = 8
 
 
 @cache
@@ -33,11 +35,11 @@ def value_table(nu: int) -> Array:
     index = np.arange(size, dtype=np.uint32)
     words = random.words(SharedRandom.RESERVED, [0], size)[0]
     quantile = np.zeros(size, np.uint32)
-    for k in range(OFFSET_STEP_BITS):
+    for k in range(DIGITS):
         flips = words[index >> np.uint32(k + 1)] >> np.uint32(31 - k)
         digit = (index >> np.uint32(k) ^ flips) & np.uint32(1)
         quantile = quantile << np.uint32(1) | digit
-    rest = TABLE_BITS - OFFSET_STEP_BITS
+    rest = TABLE_BITS - DIGITS
     quantile = quantile << np.uint32(rest) | (words & np.uint32((1 << rest) - 1))
     table = normal_table()[quantile]
     table.flags.writeable = False

@@ -143,7 +143,8 @@ class Subject:
 
 
 def told(error: BaseException) -> str:
-    return f"{type(error).__name__} ({error})"
+    """Class and message of an error, on one line."""
+    return f"{type(error).__name__} ({' '.join(str(error).split())})"
 
 
 def differing(a: NDArray[np.float32], b: NDArray[np.float32]) -> int:
