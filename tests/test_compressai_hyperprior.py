@@ -17,7 +17,7 @@ from PIL import Image
 from random_models import picture
 
 from toolkit.api import decode_file
-from toolkit.codec import DecodeSettings
+from toolkit.codec import DecodeSettings, as_pixels
 from toolkit.container import BadFile, OtherModel, Stream, read_container, write_container
 from toolkit.options import parse_options
 from toolkit.plugins import load_plugins
@@ -218,3 +218,20 @@ def test_decoding_needs_no_compressai(run, build, tmp_path):
 def test_the_card_says_what_it_is(run):
     card = run[1].with_suffix(".md").read_text()
     assert json.dumps(TINY["widths"]) in card
+
+
+GOLDEN = sorted((Path(__file__).parent / "golden" / "hyperprior").glob("*.qf"))
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_golden_files_decode_for_good(path):
+    """The hash of the indices and the end of the coder vouch for the latents, exactly."""
+    how = DecodeSettings(weights=path.with_name("weights.safetensors"))
+    shown = decode_file(path.read_bytes(), how).pixels
+    expected = as_pixels(path.with_suffix(".png"))
+    assert shown.shape == expected.shape
+    assert np.abs(shown.astype(int) - expected).max() <= 1
+
+
+def test_the_golden_files_are_there():
+    assert len(GOLDEN) == 8

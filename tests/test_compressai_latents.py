@@ -228,3 +228,12 @@ def test_damaged_files(coding, build):
         except (BadFile, UsageError):
             refused += 1
     assert refused > 10
+
+
+def test_identity_names_all_that_a_result_depends_on(build):
+    known = build("sampled")[0].identity()
+    assert known["sampler"]["sampler"] == "greedy"
+    assert [*known["weights"]] == ["mbt2018-mean-random0.safetensors"]
+    assert known["compressai"][0].isdigit()
+    assert "sampler" not in build("quantized")[0].identity()
+    assert build("quantized", seed=1)[0].identity() != build("quantized")[0].identity()

@@ -8,8 +8,10 @@ for plain tensors, which runs no code.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import pickle
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -105,6 +107,23 @@ def locate(source: Source) -> Path:
     if not path.is_file():
         _download(url, path)
     return path
+
+
+def what_codes(sources: Iterable[Source]) -> dict[str, Any]:
+    """CompressAI's version, and the SHA-256 (16 digits) of the weights files that were named.
+
+    The zoo's files have theirs in their names, which CompressAI's version fixes.
+    """
+    try:
+        version = importlib.metadata.version("compressai")
+    except importlib.metadata.PackageNotFoundError:
+        version = "missing"
+    found = {}
+    for source in sorted(sources, key=lambda source: source.quality):
+        path = Path(source.weights.replace("{quality}", str(source.quality)))
+        if source.weights and path.is_file():
+            found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return {"compressai": version, **({"weights": found} if found else {})}
 
 
 def _zoo_url(source: Source) -> str:

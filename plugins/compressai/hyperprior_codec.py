@@ -19,7 +19,7 @@ from toolkit_plugins.compressai.agreement import deterministic
 from toolkit_plugins.compressai.coder import Floats, HyperTables, Integers, ScaleTable
 from toolkit_plugins.compressai.conditional import GaussianModel, Latents, Prior
 from toolkit_plugins.compressai.images import from_network, padded, to_network
-from toolkit_plugins.compressai.latent_codec import STREAM_VERSION, LatentCodec, LatentOptions
+from toolkit_plugins.compressai.latent_codec import LatentCodec, LatentOptions
 from toolkit_plugins.compressai.rans import synthesise
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class HyperpriorCodec(LatentCodec):
 
     def identity(self) -> dict[str, Any]:
         weights = load_weights(self.weights).fingerprint.hex()
-        return {"stream_version": STREAM_VERSION, "weights": weights}
+        return {**super().identity(), "weights": weights}
 
     @classmethod
     def for_file(

@@ -105,6 +105,16 @@ class LatentCodec(Codec):
         """What the codec itself writes before the common parameters."""
         return b""
 
+    def identity(self) -> dict[str, Any]:
+        known: dict[str, Any] = {"stream_version": STREAM_VERSION}
+        if self.options.coding == "sampled":
+            known["sampler"] = self.choice().config()
+        return known
+
+    def choice(self) -> SamplerChoice:
+        """The sampler. Raises UsageError for a name or options that aren't right."""
+        return SamplerChoice.from_options(self.plugins, self.options.sampler, "sampler")
+
     # -- encoding --------------------------------------------------------------
 
     def encode_pixels(self, pixels: Pixels, point: float) -> Encoded:
@@ -146,7 +156,7 @@ class LatentCodec(Codec):
         return _CodedY("y", data, pixels, indices, {}, seconds)
 
     def _encode_sample(self, work: _Work, y: Floats) -> _CodedY:
-        choice = SamplerChoice.from_options(self.plugins, self.options.sampler, "sampler")
+        choice = self.choice()
         ladder = work.ladder(y, _single(self.options.width))
         coded = encode_ladder(ladder, {"y": choice.build()}, self.options.seed)
         (rung,) = coded.rungs

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from toolkit.codec import DecodeSettings
 from toolkit.container import BadStream, Container
 from toolkit.errors import UsageError
-from toolkit_plugins.compressai.checkpoints import Source, load_network
+from toolkit_plugins.compressai.checkpoints import Source, load_network, what_codes
 from toolkit_plugins.compressai.conditional import CompressAIModel, GaussianModel
 from toolkit_plugins.compressai.latent_codec import LatentCodec, LatentOptions
 
@@ -51,25 +51,26 @@ class LatentsCodec(LatentCodec):
 
     options_class = LatentsOptions
 
-    def model(self, point: float) -> GaussianModel:
+    def source(self, point: float) -> Source:
+        """Which network codes at this quality. Raises UsageError for a quality between two."""
         o = self.options
         variable = o.architecture.endswith("-vbr")
         if not variable and point != round(point):
             raise UsageError(f"{o.architecture}: quality must be a whole number, not {point:g}")
         quality = 0 if variable else round(point)
-        return _at_rate(Source(o.architecture, quality, o.metric, o.weights, o.sha256), point)
+        return Source(o.architecture, quality, o.metric, o.weights, o.sha256)
+
+    def model(self, point: float) -> GaussianModel:
+        return _at_rate(self.source(point), point)
 
     def preamble(self) -> bytes:
         o = self.options
         return _PREAMBLE.pack(ARCHITECTURES.index(o.architecture), METRICS.index(o.metric))
 
     def identity(self) -> dict[str, Any]:
-        import importlib.metadata
-
-        from toolkit_plugins.compressai.latent_codec import STREAM_VERSION
-
-        version = importlib.metadata.version("compressai")
-        return {"stream_version": STREAM_VERSION, "compressai": version}
+        points = range(int(self.spec.knob.low), int(self.spec.knob.high) + 1)
+        sources = {self.source(float(point)) for point in points}
+        return {**super().identity(), **what_codes(sources)}
 
     @classmethod
     def for_file(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import importlib.metadata
 import math
 import os
 import struct
@@ -28,7 +25,12 @@ from toolkit.container import (
 from toolkit.errors import InputError, MissingError, UsageError
 from toolkit.options import Options
 from toolkit_plugins.compressai.agreement import HASH_BYTES, Disagreement
-from toolkit_plugins.compressai.checkpoints import VARIABLE_RATE, Source, load_network, locate
+from toolkit_plugins.compressai.checkpoints import (
+    VARIABLE_RATE,
+    Source,
+    load_network,
+    what_codes,
+)
 from toolkit_plugins.compressai.images import from_rgb, to_network
 from toolkit_plugins.compressai.rans import compress, multiple, stream_count
 from toolkit_plugins.compressai.remote import Job
@@ -89,16 +91,9 @@ class QuantizedCodec(Codec):
         )
 
     def identity(self) -> dict[str, Any]:
-        try:
-            version = importlib.metadata.version("compressai")
-        except importlib.metadata.PackageNotFoundError:
-            version = "missing"
-        known: dict[str, Any] = {"stream_version": STREAM_VERSION, "compressai": version}
-        if self.options.weights:
-            knob = self.spec.knob
-            qualities = [0] if self.spec.name in VARIABLE_RATE else range(1, int(knob.high) + 1)
-            known["weights"] = _digests([self.source(q or 1) for q in qualities])
-        return known
+        points = range(int(self.spec.knob.low), int(self.spec.knob.high) + 1)
+        sources = {self.source(float(point)) for point in points}
+        return {"stream_version": STREAM_VERSION, **what_codes(sources)}
 
     # -- coding ----------------------------------------------------------------
 
@@ -193,13 +188,3 @@ def _parameters(spec: CodecSpec, container: Container) -> tuple[int, float, byte
     if metric >= len(METRICS) or not known:
         raise BadStream(f"codec '{spec.name}': no such quality or metric")
     return metric, point, digest
-
-
-def _digests(sources: list[Source]) -> dict[str, str]:
-    """SHA-256, 16 digits, of the weights files that are there."""
-    found = {}
-    for source in sources:
-        with contextlib.suppress(MissingError):
-            path = locate(source)
-            found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    return found
