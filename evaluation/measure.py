@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import math
@@ -173,7 +172,6 @@ def _encode(
     codec: Codec, pixels: Pixels, point: float, repeat: int
 ) -> tuple[Encoded, float, float | None]:
     best: tuple[Encoded, float] | None = None
-    gc.collect()
     with PeakMemory() as peak:
         for _ in range(repeat):
             start = time.perf_counter()
@@ -187,7 +185,6 @@ def _encode(
 
 def _decode(codec: Codec, data: bytes, repeat: int) -> tuple[Decoded, float, float | None]:
     best: tuple[Decoded, float] | None = None
-    gc.collect()
     with PeakMemory() as peak:
         for _ in range(repeat):
             start = time.perf_counter()

@@ -1,13 +1,15 @@
 """Where results are kept: a folder with ``rows.jsonl``, one row a line, only ever appended to.
 
-A row counts once its line is complete and synced; of two with one key the later counts. A
+A row counts once its line is complete; of two with one key the later counts. A
 last line that a crash tore is cut off when the store is opened, with a notice. A lock keeps
 two runs apart; the operating system drops it when its process ends, however it ends.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +24,8 @@ from toolkit.files import write_bytes_atomically
 ROWS = "rows.jsonl"
 RUN = "run.json"
 LOCK = ".lock"
+SYNC_EVERY = 0.25
+"""Seconds within which rows share one sync to disk: it can take longer than a small image."""
 
 Row = dict[str, Any]
 
@@ -73,6 +77,7 @@ class FolderStore:
             path = self.folder / ROWS
             _cut_torn_end(path, notice)
             self._rows = {row["key"]: row for row in read_rows(path, notice)}
+            self._synced = -math.inf
             self._file = open(path, "ab")  # noqa: SIM115 - held for the run's length
         except BaseException:
             self._lock.release()
@@ -83,8 +88,11 @@ class FolderStore:
 
     def add(self, row: Row) -> None:
         self._file.write(msgspec.json.encode(row) + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._file.flush()  # from here on it survives this process
+        now = time.monotonic()
+        if now - self._synced >= SYNC_EVERY:
+            os.fsync(self._file.fileno())  # from here on the machine's end, too
+            self._synced = now
         self._rows[row["key"]] = row
 
     def write_run(self, record: dict[str, Any]) -> None:
@@ -94,6 +102,8 @@ class FolderStore:
         )
 
     def close(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
         self._file.close()
         self._lock.release()
 
