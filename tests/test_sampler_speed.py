@@ -1,0 +1,38 @@
+"""Benchmarks of the coded samplers (``./run bench``); without benchmarks, one run each."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from toolkit.plugins import load_plugins
+from toolkit.randomness import SharedRandom
+from toolkit.samplers import SamplerChoice
+from toolkit_evaluation.synthetic import synthetic_level
+
+SAMPLERS = [
+    {"sampler": "trellis", "nu": 10},
+    {"sampler": "trellis", "nu": 12},
+    {"sampler": "importance"},
+    {"sampler": "greedy"},
+]
+
+
+@pytest.fixture(params=SAMPLERS, ids=lambda options: "-".join(map(str, options.values())))
+def sampler(request: pytest.FixtureRequest):
+    return SamplerChoice.from_options(load_plugins(), request.param, "benchmark").build()
+
+
+LEVEL = synthetic_level((64, 24, 32))
+
+
+def test_encoding(benchmark: BenchmarkFixture, sampler):
+    coded = benchmark(sampler.encode, *LEVEL, SharedRandom(1, 0))
+    assert coded.values.shape == LEVEL[0].shape
+
+
+def test_decoding(benchmark: BenchmarkFixture, sampler):
+    coded = sampler.encode(*LEVEL, SharedRandom(1, 0))
+    values = benchmark(sampler.decode, coded.data, LEVEL[0].shape, SharedRandom(1, 0))
+    np.testing.assert_array_equal(values, coded.values)

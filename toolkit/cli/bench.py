@@ -1,0 +1,168 @@
+"""``toolkit bench``: measuring parts of codecs."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from toolkit.cli import say, session
+from toolkit.cli.options import OptionList
+from toolkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from toolkit.registry import Preset
+    from toolkit_evaluation.sampler_bench import Contender, SamplerBench
+
+bench = typer.Typer(help="Measure parts of codecs.", no_args_is_help=True)
+
+
+@bench.callback()
+def _bench() -> None:
+    """Measure parts of codecs."""
+
+
+@bench.command("samplers")
+def samplers(
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[IMAGES...]", help="Folders, files, or data sets: samples, kodak."),
+    ] = None,
+    codec: Annotated[
+        list[str] | None,
+        typer.Option("--codec", help="A preset; may be repeated. Default: all that send samples."),
+    ] = None,
+    option: OptionList = None,
+    sampler: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[,KEY=VALUE...]",
+            help="A sampler, used on every level of the latents of the first codec.",
+        ),
+    ] = None,
+    point: Annotated[
+        list[float] | None, typer.Option(help="Instead of the presets' own; may be repeated.")
+    ] = None,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="Latents that are made up; needs no weights.")
+    ] = False,
+    repeat: Annotated[int, typer.Option(min=1, help="Runs; the fastest counts.")] = 1,
+    no_psnr: Annotated[
+        bool, typer.Option("--no-psnr", help="Don't code whole images to see the PSNR lost.")
+    ] = False,
+    json: Annotated[
+        str | None, typer.Option(metavar="FILE|-", help="Write means and rows as JSON.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw J over time, a .png or .svg file.")
+    ] = None,
+) -> None:
+    """Compare coded samplers on latents: bits, J, PSNR lost, time and memory."""
+    from toolkit_evaluation.sampler_bench import SYNTHETIC_POINTS, SamplerBench
+
+    if not synthetic and not images:
+        raise UsageError("name images, or say --synthetic")
+    if synthetic and images:
+        raise UsageError("--synthetic goes without images")
+    contenders = _contenders(codec, option, sampler)
+    work = SamplerBench(
+        contenders,
+        {"synthetic": None} if synthetic else _pixels(images or []),
+        tuple(point or (SYNTHETIC_POINTS if synthetic else ())),
+        repeat=repeat,
+        with_psnr=not no_psnr,
+    )
+    _report(work, _run(work), json, plot)
+
+
+def _contenders(
+    names: list[str] | None, options: list[str] | None, samplers: list[str] | None
+) -> list[Contender]:
+    from toolkit.cli.options import presets_with_options
+
+    presets = presets_with_options(session().registry, names or _presets_that_sample(), options)
+    if not presets:
+        raise UsageError("no preset whose codec sends samples: name one with --codec")
+    alone = [_with_sampler(presets[0], text) for text in samplers or ()]
+    return [_contender(preset) for preset in ([*presets, *alone] if names else alone or presets)]
+
+
+def _contender(preset: Preset) -> Contender:
+    from toolkit.registry import open_codec
+    from toolkit_evaluation.sampler_bench import Contender
+
+    codec: Any = open_codec(session().plugins, preset)
+    if not hasattr(codec, "targets"):
+        raise UsageError(f"--codec {preset.name}: codec '{preset.codec}' sends no samples")
+    return Contender(preset.name, codec, preset.sweep)
+
+
+def _with_sampler(preset: Preset, text: str) -> Preset:
+    """``preset`` with the sampler that ``text`` describes on every level."""
+    from toolkit.registry import open_codec, parse_override
+
+    name, *pairs = text.split(",")
+    options = {"sampler": name, **dict(parse_override(pair) for pair in pairs)}
+    codec: Any = open_codec(session().plugins, preset)
+    levels = dict.fromkeys(getattr(codec, "choices", ()), options)
+    return replace(preset, name=text, options={**preset.options, **levels})
+
+
+def _presets_that_sample() -> list[str]:
+    here = session()
+    return [
+        name
+        for name in here.registry.names()
+        if hasattr(here.plugins.codec(here.registry.preset(name).codec).loaded, "targets")
+    ]
+
+
+def _pixels(images: list[str]) -> dict[str, Any]:
+    from toolkit.codec import as_pixels
+    from toolkit_evaluation.datasets import find_images
+
+    return {image.name: as_pixels(image.path) for image in find_images(images)}
+
+
+def _run(work: SamplerBench) -> list[dict[str, Any]]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("starting", total=work.total)
+
+        def on_row(row: dict[str, Any]) -> None:
+            title = f"{row['image']} {row['preset']} {row['point']:g}"
+            progress.update(bar, advance=1, description=title)
+
+        return work.run(on_row)
+
+
+def _report(
+    work: SamplerBench, means: list[dict[str, Any]], json: str | None, plot: Path | None
+) -> None:
+    from rich.console import Console
+
+    from toolkit.files import write_bytes_atomically
+    from toolkit_evaluation.figure import save
+    from toolkit_evaluation.sampler_report import merit_figure, sampler_table, to_json
+
+    if json == "-":
+        sys.stdout.buffer.write(to_json(means, work.rows))
+        sys.stdout.buffer.flush()
+    else:
+        wide = None if sys.stdout.isatty() else 160
+        Console(width=wide).print(sampler_table(means))
+        if json is not None:
+            write_bytes_atomically(Path(json), to_json(means, work.rows))
+    if plot is not None:
+        save(merit_figure(means), plot)
+        say(f"plot in {plot}")
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(bench, name="bench")
