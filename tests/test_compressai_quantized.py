@@ -116,6 +116,8 @@ def test_precision_changes_only_the_synthesis(precision, build):
     plain = decode_file(data, settings).pixels.astype(float)
     other = decode_file(data, dataclasses.replace(settings, precision=precision)).pixels
     assert np.abs(plain - other).max() <= (1 if precision == "float64" else 12)
+    threads = decode_file(data, dataclasses.replace(settings, threads=2)).pixels
+    assert np.abs(plain - threads).max() <= 1
 
 
 def test_threads_change_no_byte(build):

@@ -146,7 +146,7 @@ def _download(url: str, path: Path) -> None:
     except (URLError, OSError, RuntimeError) as error:
         raise MissingError(
             f"{path.name} can't be downloaded ({error}): fetch {url} elsewhere and put it at "
-            f"{path}, or give the option weights a file"
+            f"{path}, or name a file (option weights; --weights to decode)"
         ) from None
 
 

@@ -169,7 +169,7 @@ class Hyperprior(HyperpriorNetworks):
     def __init__(self, options: HyperpriorOptions) -> None:
         super().__init__(options)
         entropy_models = submodule("entropy_models")
-        self.bottleneck = entropy_models.EntropyBottleneck(options.hyper_channels)
+        self.bottleneck = entropy_models.EntropyBottleneck(options.hyper_channels, init_scale=4)
         self.conditional = entropy_models.GaussianConditional(None)
         # z is rounded to integers, not to a learned grid, and its tables are made on loading
         self.bottleneck.quantiles.requires_grad_(False)

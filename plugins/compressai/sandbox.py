@@ -9,11 +9,12 @@ CompressAI's range coder checks nothing: a damaged stream can read past its end 
 process. Each call gets a fresh worker, so that not even memory which a crash-free bad decode has
 overwritten outlives it, and forking one from a server that has the model loaded takes
 milliseconds where starting Python takes seconds. Where there is no safe ``fork`` (all but Linux)
-each call gets a process of its own.
+each call gets a server of its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import select
@@ -32,7 +33,10 @@ from toolkit.errors import ToolkitError
 
 _LENGTH = struct.Struct("<Q")
 _SETUP_SECONDS = 600.0
-_FORKS = sys.platform == "linux"
+_GRACE_SECONDS = 10.0
+_READY = "ready"
+FORKS = sys.platform == "linux"
+"""Whether a process that has loaded torch can be forked: elsewhere system libraries forbid it."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,12 @@ class Request(msgspec.Struct, frozen=True):
     payload: bytes
     seconds: float
     memory: int
+    fork: bool
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What became of a call: ``kind`` is empty for a result, else an exception's class name."""
+    """What became of a call: ``kind`` is empty for a result, ``ready`` once ``prepare`` is
+    done, else an exception's class name."""
 
     data: bytes = b""
     kind: str = ""
@@ -80,8 +86,9 @@ class Sandbox:
     kept from call to call, and ``run(setup: bytes, payload: bytes) -> bytes``.
     """
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, fork: bool = FORKS) -> None:
         self.module = module
+        self.fork = fork
         self._lock = threading.Lock()
         self._server: subprocess.Popen[bytes] | None = None
         self._owner = 0
@@ -89,10 +96,10 @@ class Sandbox:
     def call(self, setup: bytes, payload: bytes, limits: Limits) -> bytes:
         """The result of ``run(setup, payload)``. Raises CallFailed, and nothing of what
         happens in the child reaches this process."""
-        request = Request(self.module, setup, payload, limits.seconds, limits.memory)
+        request = Request(self.module, setup, payload, limits.seconds, limits.memory, self.fork)
         with self._lock:
             answer = self._exchange(msgspec.msgpack.encode(request), limits.seconds)
-            if not _FORKS:
+            if not self.fork:
                 self._stop()
         if answer.kind:
             raise CallFailed(answer)
@@ -110,11 +117,19 @@ class Sandbox:
         try:
             server.stdin.write(_LENGTH.pack(len(message)) + message)
             server.stdin.flush()
-            deadline = time.monotonic() + _SETUP_SECONDS + seconds
-            return _decoded(_read_frame(server.stdout.fileno(), deadline))
-        except (OSError, EOFError, TimeoutError, msgspec.MsgspecError) as error:
+            answers = server.stdout.fileno()
+            answer = _decoded(_read_frame(answers, time.monotonic() + _SETUP_SECONDS))
+            if answer.kind == _READY:
+                grace = _GRACE_SECONDS if self.fork else 0.0  # then the server keeps the time
+                deadline = time.monotonic() + seconds + grace
+                answer = _decoded(_read_frame(answers, deadline))
+            return answer
+        except TimeoutError:
             self._stop()
-            return Answer(kind=type(error).__name__, text="the decoding process died", deadly=True)
+            return _too_slow(seconds)
+        except (OSError, EOFError, msgspec.MsgspecError):
+            self._stop()
+            return _CRASHED
         except BaseException:
             self._stop()  # an interrupted exchange can't be taken up again
             raise
@@ -166,7 +181,10 @@ def serve() -> None:
         except Exception as error:
             _write(answers, _failure(error))
             continue
-        _write(answers, _run_forked(module, request) if _FORKS else _run(module, request))
+        _write(answers, Answer(kind=_READY))
+        if not request.fork:
+            _set_limits(request)
+        _write(answers, _run_forked(module, request) if request.fork else _run(module, request))
 
 
 def _run(module: Any, request: Request) -> Answer:
@@ -193,10 +211,9 @@ def _run_forked(module: Any, request: Request) -> Answer:
         answer = _read_frame(reading, time.monotonic() + request.seconds)
         return _decoded(answer)
     except TimeoutError:
-        text = f"decoding took more than {request.seconds:.0f} s"
-        return Answer(kind="Timeout", text=text, deadly=True)
+        return _too_slow(request.seconds)
     except (EOFError, msgspec.MsgspecError):
-        return Answer(kind="Crash", text="the decoder crashed", deadly=True)
+        return _CRASHED
     finally:
         os.kill(worker, signal.SIGKILL)
         os.waitpid(worker, 0)
@@ -204,9 +221,13 @@ def _run_forked(module: Any, request: Request) -> Answer:
 
 
 def _set_limits(request: Request) -> None:
-    import resource
-
-    with open("/proc/self/statm") as file:
+    """As far as the system has such limits; the time is kept from outside in any case."""
+    try:
+        import resource
+    except ImportError:
+        return
+    size = 0
+    with contextlib.suppress(OSError), open("/proc/self/statm") as file:
         size = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     for kind, limit in (
         (resource.RLIMIT_AS, size + request.memory),
@@ -215,7 +236,15 @@ def _set_limits(request: Request) -> None:
     ):
         hard = resource.getrlimit(kind)[1]
         limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        resource.setrlimit(kind, (limit, limit))
+        with contextlib.suppress(ValueError, OSError):  # some systems have no such limit
+            resource.setrlimit(kind, (limit, limit))
+
+
+def _too_slow(seconds: float) -> Answer:
+    return Answer(kind="Timeout", text=f"decoding took more than {seconds:g} s", deadly=True)
+
+
+_CRASHED = Answer(kind="Crash", text="the decoder crashed", deadly=True)
 
 
 def _failure(error: Exception) -> Answer:
