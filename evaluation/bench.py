@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from toolkit.codec import Pixels
     from toolkit.plugins import Plugins
     from toolkit.registry import Preset
+    from toolkit.specs import Knob
 
 WARM_UP_SIDE = 64
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -84,10 +85,14 @@ class Bench:
             from toolkit.registry import open_codec
 
             codec = open_codec(self.plugins, job.preset)
-            if job.task.point is not None:
-                _warm_up(codec, pixels.shape[2], job.task.point)
+            point = job.task.point if job.task.point is not None else _middle(codec.spec.knob)
+            _warm_up(codec, pixels.shape[2], point)
             self._codecs[name] = codec
         return self._codecs[name]
+
+
+def _middle(knob: Knob) -> float:
+    return float((knob.low + knob.high) // 2) if knob.integer else (knob.low + knob.high) / 2
 
 
 def _warm_up(codec: Codec, channels: int, point: float) -> None:

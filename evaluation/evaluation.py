@@ -25,6 +25,7 @@ from toolkit_evaluation.pool import Workers, run_here, run_in_workers
 from toolkit_evaluation.runner import Entry, Execute, Run, make_entry
 from toolkit_evaluation.store import FolderStore, MemoryStore
 from toolkit_evaluation.table import Table
+from toolkit_evaluation.target import Target
 
 METRICS = ("psnr", "ms-ssim")
 Notice = Callable[[str], None]
@@ -156,7 +157,7 @@ def _preset_record(entry: Entry) -> dict[str, Any]:
         "name": entry.preset.name,
         "codec": entry.preset.codec,
         "options": entry.preset.options,
-        "points": list(entry.points),
+        "points": [str(p) if isinstance(p, Target) else p for p in entry.points],
         "preset_identity": entry.preset.identity,
         "codec_identity": entry.codec_identity,
         "identity": entry.details,
@@ -173,6 +174,7 @@ def plan(
     *,
     plugins: Plugins,
     points: Mapping[str, Sequence[float]] | Sequence[float] | None = None,
+    targets: Sequence[Target] = (),
     metrics: Sequence[str] = METRICS,
     out: Path | None = None,
     keep_files: Path | None = None,
@@ -192,7 +194,7 @@ def plan(
     unique = list({preset.name: preset for preset in presets}.values())
     return Plan(
         plugins,
-        [make_entry(plugins, preset, _points(points, preset.name)) for preset in unique],
+        [make_entry(plugins, preset, _points(points, preset.name), targets) for preset in unique],
         found,
         Settings(tuple(metrics), keep_files, execution.repeat),
         execution,
@@ -200,6 +202,14 @@ def plan(
         notice,
         on_row,
     )
+
+
+def targets_of(bpp: Sequence[float] = (), psnr: Sequence[float] = ()) -> list[Target]:
+    """Targets for ``plan``. Raises UsageError for those that aren't above 0."""
+    for value in (*bpp, *psnr):
+        if not value > 0:
+            raise UsageError(f"a target must be above 0, not {value:g}")
+    return [*(Target("bpp", value) for value in bpp), *(Target("psnr", value) for value in psnr)]
 
 
 def _points(
@@ -213,6 +223,8 @@ def evaluate(
     images: str | Path | Iterable[str | Path],
     *,
     points: Mapping[str, Sequence[float]] | Sequence[float] | None = None,
+    target_bpp: Sequence[float] = (),
+    target_psnr: Sequence[float] = (),
     options: Mapping[str, Any] | None = None,
     plugins: Plugins | None = None,
     registry: Path | None = None,
@@ -234,6 +246,9 @@ def evaluate(
         images: Folders, files or named data sets (``samples``, ``kodak``).
         points: Points of the curves instead of the presets' own; a mapping from preset name
             to points sets them for these presets alone.
+        target_bpp: Rates in bits per pixel; for each image the point nearest to, but not above,
+            each is found.
+        target_psnr: Qualities in dB; the cheapest point that reaches each is found.
         options: Dotted options laid over every preset named here, as in
             ``{"level1.bits": 10}``.
         out: Folder that keeps the rows; with it a second call computes only what is missing,
@@ -261,6 +276,7 @@ def evaluate(
         [images] if isinstance(images, (str, Path)) else images,
         plugins=plugins,
         points=points,
+        targets=targets_of(target_bpp, target_psnr),
         metrics=metrics,
         out=Path(out) if out else None,
         keep_files=Path(keep_files) if keep_files else None,

@@ -41,15 +41,20 @@ def rate_distortion_figure(table: Table, references: Sequence[Reference] = ()) -
         if limits is not None:
             axis.set_xlim(0, limits[0])
             axis.set_ylim(*limits[1])
-        axis.set_xlabel("rate, bits per pixel (file size)")
-        axis.set_ylabel(label)
-        axis.grid(True, color="#dddddd", linewidth=0.6)
-        axis.set_axisbelow(True)
-        axis.spines[["top", "right"]].set_visible(False)
+        tidy(axis, label)
     if axes[0].get_legend_handles_labels()[0]:
         axes[0].legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9)
     figure.suptitle(_title(table), fontsize=10)
     return figure
+
+
+def tidy(axis: Axes, label: str) -> None:
+    """Grid, frame and labels as all our plots over the rate have them."""
+    axis.set_xlabel("rate, bits per pixel (file size)")
+    axis.set_ylabel(label)
+    axis.grid(True, color="#dddddd", linewidth=0.6)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
 
 
 def _limits(table: Table, metric: str) -> tuple[float, tuple[float, float]] | None:

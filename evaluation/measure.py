@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from toolkit.codec import Codec, as_rgb, mode_of
 from toolkit.errors import ToolkitError
 from toolkit_evaluation.memory import PeakMemory
+from toolkit_evaluation.target import Target, find_point
 
 if TYPE_CHECKING:
     from toolkit.codec import Decoded, Encoded, Pixels
@@ -46,7 +47,11 @@ FIGURES = (
 
 @dataclass(frozen=True)
 class Task:
-    """What a row is about. ``point`` is None for an image that couldn't even be read."""
+    """What a row is about.
+
+    ``point`` is None for an image that couldn't even be read, and where it is to be found:
+    then ``target`` says what it should come to.
+    """
 
     key: str
     image: str
@@ -55,6 +60,7 @@ class Task:
     preset_identity: str
     codec_identity: str
     point: float | None
+    target: str | None = None
 
     def row(self) -> Row:
         """The fields that a row has whatever becomes of it."""
@@ -63,6 +69,7 @@ class Task:
             "image": self.image,
             "codec": self.codec,
             "point": self.point,
+            "target": self.target,
             "pixels_sha256": self.pixels_sha256,
             "preset_identity": self.preset_identity,
             "codec_identity": self.codec_identity,
@@ -71,7 +78,8 @@ class Task:
 
 def task_of(row: Row) -> Task:
     """The task that a row is the result of."""
-    return Task(**{field.name: row[field.name] for field in fields(Task)})
+    values: dict[str, Any] = {field.name: row.get(field.name) for field in fields(Task)}
+    return Task(**values)
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,7 @@ def pixels_sha256(pixels: Pixels) -> str:
 
 
 def key_of(
-    pixels: str, shape: tuple[int, ...], preset: str, point: float | None, codec: str
+    pixels: str, shape: tuple[int, ...], preset: str, point: float | str | None, codec: str
 ) -> str:
     """What a result depends on, hashed: image, options, point, weights and libraries."""
     text = json.dumps([pixels, list(shape), preset, point, codec])
@@ -118,6 +126,9 @@ def measure(
     """The row of ``task``; whatever goes wrong with the image ends in an error row."""
     start = time.perf_counter()
     try:
+        if task.target is not None:
+            target = Target.parse(task.target)
+            task = replace(task, point=find_point(codec, pixels, target, metrics))
         row = _measure(codec, pixels, task, metrics, settings)
     except Exception as error:  # a codec may raise anything, and the run goes on
         return error_row(task, error, time.perf_counter() - start)
@@ -247,9 +258,10 @@ def _rest(total: float, coder: float | None) -> float | None:
     return None if coder is None else max(0.0, total - coder)
 
 
-def kept_path(folder: Path, codec: str, point: float, image: str, suffix: str) -> Path:
+def kept_path(folder: Path, task: Task, suffix: str) -> Path:
     """Where ``--keep-files`` puts a coded file; the reconstruction lies beside it as PNG."""
-    return folder / codec / f"{point:g}" / f"{image}{suffix}"
+    word = f"{task.point:g}" if task.target is None else Target.parse(task.target).word
+    return folder / task.codec / word / f"{task.image}{suffix}"
 
 
 def _keep(codec: Codec, folder: Path | None, task: Task, data: bytes, pixels: Pixels) -> str | None:
@@ -259,8 +271,7 @@ def _keep(codec: Codec, folder: Path | None, task: Task, data: bytes, pixels: Pi
 
     from toolkit.files import write_atomically, write_bytes_atomically
 
-    assert task.point is not None
-    path = kept_path(folder, task.codec, task.point, task.image, codec.spec.suffix)
+    path = kept_path(folder, task, codec.spec.suffix)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes_atomically(path, data)
     picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)

@@ -13,7 +13,7 @@ from toolkit.errors import InputError
 from toolkit_evaluation.evaluation import METRICS
 from toolkit_evaluation.measure import Row, column
 from toolkit_evaluation.store import ROWS, RUN, read_rows
-from toolkit_evaluation.table import Table
+from toolkit_evaluation.table import Table, aim_of
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def _newest(rows: list[Row], notice: Callable[[str], None]) -> list[Row]:
     if len(kept) < len(rows):
         notice(f"{len(rows) - len(kept)} rows of earlier options or weights are left out")
     # an image renamed or replaced keeps the newest row under its name
-    unique = {(row["codec"], row["image"], row["point"]): row for row in kept}
+    unique = {(row["codec"], row["image"], aim_of(row)): row for row in kept}
     codecs, images = list(version), sorted({row["image"] for row in kept})
     return sorted(
         unique.values(),

@@ -23,6 +23,7 @@ from toolkit_evaluation.measure import (
     key_of,
     pixels_sha256,
 )
+from toolkit_evaluation.target import Target
 
 if TYPE_CHECKING:
     from toolkit.plugins import Plugins
@@ -37,7 +38,7 @@ class Entry:
     """A preset of the run with its points and everything its results depend on."""
 
     preset: Preset
-    points: tuple[float, ...]
+    points: tuple[float | Target, ...]
     details: dict[str, Any]
     """``Codec.identity()``."""
     suffix: str
@@ -47,15 +48,24 @@ class Entry:
         return identity(self.details)
 
 
-def make_entry(plugins: Plugins, preset: Preset, points: Sequence[float] | None = None) -> Entry:
+def make_entry(
+    plugins: Plugins,
+    preset: Preset,
+    points: Sequence[float] | None = None,
+    targets: Sequence[Target] = (),
+) -> Entry:
     """Open the preset's codec, so that whatever it lacks is said before anything runs.
+
+    Where there are targets and no points, the preset's own points are left out.
 
     Raises UsageError for points out of range or none at all, MissingError for weights,
     programs or packages that aren't there.
     """
     codec = open_codec(plugins, preset)
-    chosen = tuple(dict.fromkeys(float(p) for p in (preset.sweep if points is None else points)))
-    if not chosen:
+    if points is None:
+        points = () if targets else preset.sweep
+    chosen = tuple(dict.fromkeys(float(point) for point in points))
+    if not chosen and not targets:
         raise UsageError(f"preset '{preset.name}' has no sweep: name points with --point")
     knob = codec.spec.knob
     for point in chosen:
@@ -65,7 +75,7 @@ def make_entry(plugins: Plugins, preset: Preset, points: Sequence[float] | None 
                 f"preset '{preset.name}': {knob.name} must be {kind}{knob.low:g} to "
                 f"{knob.high:g}, not {point:g}"
             )
-    return Entry(preset, chosen, codec.identity(), codec.spec.suffix)
+    return Entry(preset, (*chosen, *targets), codec.identity(), codec.spec.suffix)
 
 
 @dataclass
@@ -151,17 +161,22 @@ class Run:
             return None
         if self.settings.keep is None:
             return row
-        assert task.point is not None
-        path = kept_path(self.settings.keep, task.codec, task.point, task.image, entry.suffix)
+        path = kept_path(self.settings.keep, task, entry.suffix)
         if _file_hash(path) != row["file_sha256"] or not path.with_suffix(".png").exists():
             return None
         return {**row, "file": str(path)}
 
 
 def _task(
-    image: ImageFile, digest: str, shape: tuple[int, ...], entry: Entry, point: float | None
+    image: ImageFile,
+    digest: str,
+    shape: tuple[int, ...],
+    entry: Entry,
+    point: float | Target | None,
 ) -> Task:
-    key = key_of(digest, shape, entry.preset.identity, point, entry.codec_identity)
+    target = str(point) if isinstance(point, Target) else None
+    found = None if isinstance(point, Target) else point
+    key = key_of(digest, shape, entry.preset.identity, target or found, entry.codec_identity)
     return Task(
         key,
         image.name,
@@ -169,7 +184,8 @@ def _task(
         entry.preset.name,
         entry.preset.identity,
         entry.codec_identity,
-        point,
+        found,
+        target,
     )
 
 

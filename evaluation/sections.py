@@ -10,7 +10,7 @@ from typing import Any
 
 from toolkit_evaluation.bdrate import BDRate
 from toolkit_evaluation.pictures import Picture
-from toolkit_evaluation.table import Table
+from toolkit_evaluation.table import Table, aim_of
 from toolkit_evaluation.terminal import percent
 
 _METRICS = {"psnr": "PSNR", "ms_ssim": "MS-SSIM"}
@@ -109,7 +109,7 @@ def means_section(table: Table) -> str:
     rows = (
         (
             mean["codec"],
-            f"{mean['point']:g}",
+            aim_of(mean),
             str(mean["images"]),
             str(mean["failures"]),
             number(mean["bpp"], 4),
@@ -139,7 +139,7 @@ def speed_section(table: Table) -> str:
     rows = (
         (
             mean["codec"],
-            f"{mean['point']:g}",
+            aim_of(mean),
             *(number(mean[name], 3) for name in names),
             number(mean["encode_peak_mib"], 0),
             number(mean["decode_peak_mib"], 0),
@@ -156,11 +156,11 @@ def speed_section(table: Table) -> str:
 def failures_section(table: Table) -> str:
     """What failed, and what decoded to something else than the encoder expected."""
     rows = [
-        (row["image"], row["codec"], "" if row["point"] is None else f"{row['point']:g}",
+        (row["image"], row["codec"], aim_of(row),
          row["error"])
         for row in table.failures
     ] + [
-        (row["image"], row["codec"], f"{row['point']:g}",
+        (row["image"], row["codec"], aim_of(row),
          "decoded to other pixels than the encoder's own reconstruction")
         for row in table.rows
         if row.get("matches_encoder") is False
@@ -179,7 +179,7 @@ def origin_section(run: dict[str, Any]) -> str:
     command = " ".join(shlex.quote(word) for word in run.get("command", ()))
     presets = "".join(
         f"<details><summary>Preset {escape(preset['name'])}: codec {escape(preset['codec'])} at "
-        f"{escape(', '.join(f'{point:g}' for point in preset['points']))}</summary>"
+        f"{escape(', '.join(map(str, preset['points'])))}</summary>"
         f"<pre>{escape(json.dumps(_made_of(preset), indent=2))}</pre></details>"
         for preset in run.get("presets", ())
     )

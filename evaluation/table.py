@@ -64,21 +64,32 @@ class Table:
 
 
 def means_of(rows: Iterable[Row], metrics: Sequence[str] = ()) -> list[Row]:
-    """Means over the images of each codec and point, in the order of the rows.
+    """Means over the images of each codec and point or target, in the order of the rows.
 
     A figure's mean is over the images that have it, None if none has; ``images`` counts the
     rows that succeeded, ``failures`` the others.
     """
-    groups: dict[tuple[str, float], list[Row]] = {}
+    groups: dict[tuple[str, float | str], list[Row]] = {}
     for row in rows:
-        if row["point"] is not None:
-            groups.setdefault((row["codec"], row["point"]), []).append(row)
-    return [_mean(codec, point, group, metrics) for (codec, point), group in groups.items()]
+        aim = row.get("target") or row["point"]
+        if aim is not None:
+            groups.setdefault((row["codec"], aim), []).append(row)
+    return [_mean(group, metrics) for group in groups.values()]
 
 
-def _mean(codec: str, point: float, group: list[Row], metrics: Sequence[str]) -> Row:
+def aim_of(row: Row) -> str:
+    """Point or target of a row or mean, for people; empty for an image that wasn't read."""
+    if row.get("target"):
+        return str(row["target"])
+    return "" if row["point"] is None else f"{row['point']:g}"
+
+
+def _mean(group: list[Row], metrics: Sequence[str]) -> Row:
     good = [row for row in group if row["status"] == "ok"]
-    mean: dict[str, Any] = {"codec": codec, "point": point, "images": len(good)}
+    codec, target = group[0]["codec"], group[0].get("target")
+    points = [row["point"] for row in good] if target else [group[0]["point"]]
+    mean: dict[str, Any] = {"codec": codec, "target": target, "images": len(good)}
+    mean["point"] = sum(points) / len(points) if points else None
     mean["failures"] = len(group) - len(good)
     for name in (*FIGURES, *metrics):
         values = [row[name] for row in good if row.get(name) is not None]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from toolkit_evaluation.measure import Row
+from toolkit_evaluation.table import aim_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,7 +55,7 @@ _TITLES = (
 
 def _cells(mean: Row) -> list[str]:
     return [
-        f"{mean['point']:g}",
+        aim_of(mean),
         str(mean["images"]) + (f" (-{mean['failures']})" if mean["failures"] else ""),
         _number(mean["bpp"], 4),
         _number(mean["theoretical_bpp"], 4),
@@ -117,8 +118,8 @@ def _print_problems(console: Console, table: Table) -> None:
     if failures:
         console.print(f"\n[bold red]{len(failures)} failed[/]")
     for row in failures[:FAILURES_SHOWN]:
-        point = "" if row["point"] is None else f" at {row['point']:g}"
-        console.print(f"  {row['image']}, {row['codec']}{point}: {row['error']}", markup=False)
+        aim = f" at {aim_of(row)}" if aim_of(row) else ""
+        console.print(f"  {row['image']}, {row['codec']}{aim}: {row['error']}", markup=False)
     if len(failures) > FAILURES_SHOWN:
         console.print(f"  and {len(failures) - FAILURES_SHOWN} more, in the rows")
     differing = [row for row in table.rows if row.get("matches_encoder") is False]

@@ -23,6 +23,7 @@ from toolkit_evaluation import evaluate
 from toolkit_evaluation.recorded import read_run
 from toolkit_evaluation.reference import read_reference
 from toolkit_evaluation.report import ReportSettings, write_report
+from toolkit_evaluation.thesis import read_thesis, thesis_curve, thesis_figures
 
 REGISTRY = """
 presets:
@@ -122,6 +123,38 @@ def test_the_command(results, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip()).is_file()
+
+
+CURVES = "image,method,beta,bpp,psnr_dB,ms_ssim_dB,ms_ssim\n"
+NOTEBOOK = "model,bpp,second_level_bpp,encode_s,decode_s\nladder,0.7,0.09,145,45\n"
+
+
+def test_thesis_figures(results, tmp_path):
+    lines = [
+        f"im<{image}>,{method},{beta},{rate},{30 + image},{12 + image},"
+        for image in (0, 1)
+        for method in ("pln_actual", "jpeg")
+        for beta, rate in (("", 0.3), ("0.1", 0.2 + image), ("1", 0.8))
+        if (method == "jpeg") == (beta == "")
+    ]
+    (tmp_path / "thesis_kodak_digitised.csv").write_text(CURVES + "\n".join(lines))
+    (tmp_path / "thesis_kodim01_notebook.csv").write_text(NOTEBOOK)
+    thesis = read_thesis(tmp_path)
+    assert thesis_curve(thesis, "pln_actual", "psnr", ["im<1>"]) == [(1.2, 31), (0.8, 31)]
+    assert thesis_curve(thesis, "pln_actual", "psnr", ["im<0>", "im<1>"]) == [
+        (pytest.approx(0.7), 30.5),
+        (pytest.approx(0.8), 30.5),
+    ]
+    assert thesis_curve(thesis, "jpeg", "psnr", ["im<0>", "im<1>"]) == []  # nothing to match by
+    paths = thesis_figures(read_run(results).table, thesis, tmp_path / "out")
+    names = ["4.1-im<0>", "4.1-im<1>", "4.1-mean", "4.2", "4.9"]
+    assert [path.name for path in paths] == [f"figure-{name}.png" for name in names]
+    text = (tmp_path / "out" / "figure-4.1-mean.svg").read_text()
+    assert "thesis: PLN" in text
+    assert "grid, theoretical" in text
+    (tmp_path / "thesis_kodim01_notebook.csv").write_text("model\nladder\n")
+    with pytest.raises(InputError, match="columns model, bpp"):
+        read_thesis(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -148,6 +148,41 @@ def test_a_decoder_that_disagrees_is_seen(house):
     assert table.means[0]["mismatches"] == 1
 
 
+def test_target_rates_are_met_from_below(house):
+    table = run(house, points=[], target_bpp=[14, 9], target_psnr=[30])
+    sizes = {(r["image"], r["point"]): r["bpp"] for r in run(house, points=range(1, 129)).rows}
+    dbs = {(r["image"], r["point"]): r["psnr"] for r in run(house, points=range(2, 129)).rows}
+    for row in table.rows:
+        if row["target"] == "psnr>=30":
+            assert row["psnr"] >= 30 > dbs[row["image"], row["point"] + 1]
+        else:
+            most = float(row["target"].removeprefix("bpp<="))
+            # sizes have small dents: a finer grid may come out smaller by some bytes
+            assert most >= row["bpp"] > 0.9 * most
+            assert row["bpp"] == sizes[row["image"], row["point"]]
+    assert [(m["target"], m["images"]) for m in table.means] == [
+        ("bpp<=14", 3), ("bpp<=9", 3), ("psnr>=30", 3),
+    ]  # fmt: skip
+    encoded(house)
+    again = run(house, points=[], target_bpp=[14, 9], target_psnr=[30], keep_files="kept")
+    assert encoded(house) > 9  # files were asked for
+    assert {Path(r["file"]).parent.name for r in again.rows} == {"bpp-14", "bpp-9", "psnr-30"}
+    run(house, points=[], target_bpp=[14, 9], target_psnr=[30])
+    assert encoded(house) == 0
+
+
+def test_targets_out_of_reach(house):
+    table = run(house, target_bpp=[0.01], target_psnr=[3])
+    assert len(table.rows) == 6  # targets stand in for the preset's own points
+    for row in table.rows:
+        if row["target"] == "psnr>=3":
+            assert row["point"] == 128  # the end of the knob is more than good enough
+        else:
+            assert row["error"].startswith("bpp<=0.01 can't be met: step 128 comes to ")
+    with pytest.raises(UsageError, match="above 0"):
+        run(house, target_bpp=[0])
+
+
 # -- resuming -----------------------------------------------------------------
 
 

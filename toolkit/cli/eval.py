@@ -41,6 +41,14 @@ def evaluate(
             help="Points of the curves instead of the presets' own; may be repeated.",
         ),
     ] = None,
+    target_bpp: Annotated[
+        list[float] | None,
+        typer.Option(help="For each image, find the point nearest to, but not above, this rate."),
+    ] = None,
+    target_psnr: Annotated[
+        list[float] | None,
+        typer.Option(help="For each image, find the cheapest point that reaches this many dB."),
+    ] = None,
     out: Annotated[
         Path, typer.Option(help="Folder that keeps the results; a rerun computes what is missing.")
     ] = Path("results"),
@@ -89,7 +97,7 @@ def evaluate(
     Exit status 5 if any image failed; the rest of the results stand.
     """
     from toolkit.cli.options import presets_with_options
-    from toolkit_evaluation.evaluation import METRICS, Execution, plan
+    from toolkit_evaluation.evaluation import METRICS, Execution, plan, targets_of
 
     if verify and keep_files is None:
         raise UsageError("--verify decodes the files that --keep-files keeps: name its folder")
@@ -103,6 +111,7 @@ def evaluate(
         images,
         plugins=here.plugins,
         points=_points(point or [], names),
+        targets=targets_of(target_bpp or (), target_psnr or ()),
         metrics=tuple(dict.fromkeys((*METRICS, *(metric or ())))),
         out=out,
         keep_files=keep_files,
@@ -160,6 +169,8 @@ def _progress(total: int) -> Iterator[Callable[[Row, bool], None]]:
         TimeRemainingColumn,
     )
 
+    from toolkit_evaluation.table import aim_of
+
     columns = (
         TextColumn("{task.description:<32.32}"),
         BarColumn(),
@@ -171,8 +182,7 @@ def _progress(total: int) -> Iterator[Callable[[Row, bool], None]]:
         bar = progress.add_task("starting", total=total)
 
         def on_row(row: Row, cached: bool) -> None:
-            point = "" if row["point"] is None else f" {row['point']:g}"
-            title = f"{row['image']} {row['codec']}{point}"
+            title = f"{row['image']} {row['codec']} {aim_of(row)}"
             progress.update(bar, advance=1, description=title)
 
         yield on_row

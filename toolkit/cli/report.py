@@ -26,18 +26,31 @@ def report(
     pictures: Annotated[
         int, typer.Option(min=0, help="Images to show side by side, if files were kept.")
     ] = 2,
+    thesis: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with the thesis's own points (thesis_*.csv): draw its figures 4.1, 4.2 "
+            "and 4.9 beside ours."
+        ),
+    ] = None,
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Rate-distortion report",
 ) -> None:
     """Write one self-contained HTML page, with plots, CSV files and CompressAI's JSON beside it."""
     from toolkit_evaluation.recorded import read_run
     from toolkit_evaluation.reference import references_for
     from toolkit_evaluation.report import ReportSettings, write_report
+    from toolkit_evaluation.thesis import read_thesis, thesis_figures
 
     recorded = read_run(run, say)
     default = os.environ.get("TOOLKIT_REFERENCE")
     references = references_for(recorded.table, reference, Path(default) if default else None)
     settings = ReportSettings(references, anchor, pictures, title)
-    print(write_report(recorded, out or run / "report", settings, say))
+    folder = out or run / "report"
+    points = read_thesis(thesis) if thesis else None
+    print(write_report(recorded, folder, settings, say))
+    if points is not None:
+        for path in thesis_figures(recorded.table, points, folder / "thesis"):
+            print(path)
 
 
 def register(app: typer.Typer) -> None:
