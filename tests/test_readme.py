@@ -21,7 +21,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-@pytest.fixture()
+@pytest.fixture
 def photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
@@ -52,14 +52,10 @@ def test_the_sampler_in_one_file_is_short_and_codes(
     decode = ("decode", "photo.qf", "out.png", "--plugin", "best16.py")
     assert toolkit_call(monkeypatch, *decode) == 0
     assert Image.open("out.png").size == (96, 64)
-    assert (
-        toolkit_call(monkeypatch, "eval", *options, "--point", "0.5", "photos", "--no-plot") == 0
-    )
+    assert toolkit_call(monkeypatch, "eval", *options, "--point", "0.5", "photos", "--no-plot") == 0
 
 
-def test_the_library_example(
-    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_library_example(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (source,) = [block for block in blocks("python") if "toolkit.evaluate" in block]
     evaluate = toolkit.evaluate
     shorter = {"pln": [0.5], "jpeg": [50]}

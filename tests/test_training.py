@@ -89,7 +89,7 @@ def test_training_learns_and_exports_weights_that_code(photos: Path, tmp_path: P
     card = (tmp_path / "pln.md").read_text()
     assert "| steps | 60 |" in card
     assert (tmp_path / "curves.png").stat().st_size > 1000
-    kinds = [json.loads(line)["kind"] for line in open(tmp_path / "log.jsonl")]
+    kinds = [json.loads(line)["kind"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert "validation" in kinds
 
 
@@ -200,18 +200,15 @@ def test_bad_recipes_are_told(tmp_path: Path, text: str, message: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(photos: Path, tmp_path: Path) -> None:
-    (tmp_path / "recipe.yaml").write_text(
-        json.dumps(
-            {
-                "model": "pln",
-                "options": SMALL,
-                "threads": 1,
-                "precision": "float32",
-                "data": {"folder": str(photos), "hold_out": 1},
-                "schedule": {"steps": 4, "phases": [{"until": 1, "crop": 96, "batch": 4}]},
-            }
-        )  # fmt: skip
-    )
+    plan = {
+        "model": "pln",
+        "options": SMALL,
+        "threads": 1,
+        "precision": "float32",
+        "data": {"folder": str(photos), "hold_out": 1},
+        "schedule": {"steps": 4, "phases": [{"until": 1, "crop": 96, "batch": 4}]},
+    }
+    (tmp_path / "recipe.yaml").write_text(json.dumps(plan))
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "toolkit",
         "train", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run"),

@@ -15,7 +15,7 @@ from toolkit.cli.options import JsonFlag, OptionList, OutputFile, Threads
 def encode(
     image: Annotated[Path, typer.Argument(help="The picture: PNG, JPEG, WebP, TIFF ...")],
     output: OutputFile,
-    codec: Annotated[str, typer.Option(help="A preset; see `toolkit presets`.")] = "pln-isgs",
+    codec: Annotated[str, typer.Option(help="A preset; see `toolkit presets`.")] = "pln",
     point: Annotated[
         float | None,
         typer.Option(help="Where on its curve (rate, quality ...); default: mid-sweep."),
