@@ -27,10 +27,10 @@ def random_model(architecture, seed=0):
     """
     import torch
 
-    from toolkit_plugins.compressai.checkpoints import _model_class
+    from toolkit_plugins.compressai.checkpoints import model_class
 
     torch.manual_seed(seed)
-    model = _model_class(architecture)(**SIZES[architecture]).eval().requires_grad_(False)
+    model = model_class(architecture)(**SIZES[architecture]).eval().requires_grad_(False)
     x = torch.from_numpy(picture(64, 64, seed).transpose(2, 0, 1)[None].astype(np.float32) / 255)
     for _ in range(40):
         y = model.g_a(x)

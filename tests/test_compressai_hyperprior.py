@@ -86,6 +86,9 @@ def test_the_recipe_is_the_pln_s():
     theirs = yaml.safe_load((Path(pln.__file__).parent / "recipes" / "pln.yaml").read_text())
     assert ours.pop("model") == "hyperprior"
     assert theirs.pop("model") == "pln"
+    for recipe in (ours, theirs):  # how long each ran is its model card's to say
+        recipe["schedule"].pop("minutes", None)
+        recipe["schedule"].pop("steps", None)
     assert ours == theirs
 
 
@@ -157,7 +160,7 @@ def test_files_have_the_size_that_the_model_promises(rate, run, build):
 
 
 @pytest.mark.parametrize("coding", ["quantized", "dithered", "sampled"])
-@pytest.mark.parametrize("size", [(1, 1), (17, 31), (129, 250)])
+@pytest.mark.parametrize("size", [(1, 1), (17, 31), (513, 511)])
 def test_round_trips(size, coding, build):
     codec, how = build(coding=coding)
     for channels in (1, 3, 4):

@@ -77,7 +77,7 @@ def test_same_bytes_and_pixels_as_compressai(architecture, build):
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-@pytest.mark.parametrize("size", [(1, 1), (17, 31), (65, 130)])
+@pytest.mark.parametrize("size", [(1, 1), (17, 31), (513, 511)])
 def test_any_size_and_mode(size, channels, build):
     codec, settings = build("mbt2018-mean")
     pixels = picture(*size, channels=channels)

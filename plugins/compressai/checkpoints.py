@@ -86,7 +86,7 @@ def save_checkpoint(model: Any, architecture: str, path: Path) -> None:
     """Write a CompressAI model as safetensors, its tables computed."""
     from safetensors.torch import save
 
-    _model_class(architecture)
+    model_class(architecture)
     model.update()
     tensors = {key: value.contiguous() for key, value in model.state_dict().items()}
     data = save(tensors, metadata={"architecture": architecture})
@@ -192,7 +192,8 @@ def _read_safetensors(path: Path, architecture: str) -> dict[str, Any]:
     return state
 
 
-def _model_class(architecture: str) -> Any:
+def model_class(architecture: str) -> Any:
+    """CompressAI's class of this name. Raises MissingError."""
     zoo = submodule("zoo.image_vbr" if architecture in VARIABLE_RATE else "zoo.image")
     return zoo.model_architectures[architecture]
 
@@ -207,7 +208,7 @@ def _build(architecture: str, state: dict[str, Any], path: Path) -> Any:
         empty = torch.IntTensor()
         state.update({f"entropy_bottleneck.{name}": empty for name in _TABLES[:3]})
     try:
-        return _model_class(architecture).from_state_dict(state, **extra)
+        return model_class(architecture).from_state_dict(state, **extra)
     except (KeyError, RuntimeError, IndexError, TypeError) as error:
         text = " ".join(str(error).split())[:200]
         raise UsageError(f"{path}: not weights of {architecture} ({text})") from None

@@ -87,7 +87,9 @@ def _networks(path: Path) -> tuple[Any, HyperTables, Weights]:
     model = HyperpriorNetworks(parse_options(HyperpriorOptions, weights.options, str(path)))
     state = {k: v for k, v in weights.tensors.items() if not k.startswith(_ENTROPY_MODELS)}
     prefix = _ENTROPY_MODELS[0]
-    density = {k.removeprefix(prefix): v for k, v in weights.tensors.items() if prefix in k}
+    density = {
+        k.removeprefix(prefix): v for k, v in weights.tensors.items() if k.startswith(prefix)
+    }
     try:
         model.load_state_dict(state)
         tables = factorized_tables(density)

@@ -13,6 +13,7 @@ from toolkit_plugins.compressai.agreement import Agreement, deterministic
 from toolkit_plugins.compressai.checkpoints import Network
 
 _LEAST_BYTES = 8
+_PAST_END_BYTES = 40
 _WORD = 4
 
 
@@ -83,17 +84,18 @@ def decompress(
 
 
 def safe_to_read(string: bytes, symbols: int) -> bytes:
-    """A string that the decoder can't read past the end of, whatever it holds.
+    """A string that the decoder can't read past the end of, whatever it holds: zeros follow it.
 
-    The decoder takes 4 bytes whenever its state runs low: at most once for a symbol, and once
-    for 8 of the 4-bit digits that values outside the table are written in. The number of such
-    digits comes in digits too, each adding at most 15; so no more than 15 times those that the
-    string holds follow, and after its end, where all is zero, a symbol has one digit at most.
+    A value outside its table is written in 4-bit digits, their number before them in digits that
+    count on while they are 15. Digits of the string itself so announce at most 15 times as many.
+    Past its end the 63-bit state takes in nothing but zeros, 32 at a time: of what is left of it
+    a symbol can read 4 digits before those zeros end the count, so 60 digits follow at most,
+    and with the words for the symbol itself that is less than 40 bytes.
     Raises BadStream for a string that no encoder wrote.
     """
     if len(string) < _LEAST_BYTES or len(string) % _WORD:
         raise BadStream(f"a range coder's stream can't have {len(string)} bytes")
-    return string + bytes(16 * len(string) + 2 * _WORD * symbols + 64)
+    return string + bytes(16 * len(string) + _PAST_END_BYTES * symbols + 64)
 
 
 def rate_arguments(network: Network, point: float) -> dict[str, Any]:
