@@ -84,12 +84,12 @@ class Side:
 def far_out(d: Array, r: Array, nu: int) -> Array:
     """Whole numbers by which dims had better be moved, as ``d``; 0 for nearly all.
 
-    A search over 2^nu states finds values near d at a density of about 2^(nu - 3) phi(d): where
-    that is too coarse for the target's width, a shift by the nearest whole number is cheaper.
+    A search over 2^nu states finds values near d at a density of about 2^nu phi(d): where that
+    is too coarse for the target's width, a shift by the nearest whole number is cheaper.
     """
     d64, r64 = d.astype(np.float64), np.maximum(r.astype(np.float64), 2.0**-7)
     shift = np.clip(np.rint(d64), -_LARGEST_SHIFT, _LARGEST_SHIFT)
-    log_density = (nu - 3) * np.log(2) - 0.5 * np.minimum(d64 * d64, 200) - 0.919
+    log_density = nu * np.log(2) - 0.5 * np.minimum(d64 * d64, 200) - 0.919
     miss = 0.25 * np.exp(-2 * log_density)
     precision = np.maximum(0, 1 / (r64 * r64) - 1)
     stay = kl_bits(d, r) + precision * miss / np.log(2)
