@@ -159,7 +159,7 @@ def test_too_large_a_jpeg_xl_is_refused_before_it_is_decoded() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_points_out_of_range(name: str) -> None:
-    with pytest.raises(InputError, match=rf"{name}: \w+ must be"):
+    with pytest.raises(UsageError, match=rf"{name}: \w+ must be"):
         codec(name).encode(picture(8, 8, "RGB"), 1e9)
 
 

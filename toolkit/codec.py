@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from toolkit.errors import InputError
+from toolkit.errors import InputError, UsageError
 from toolkit.options import Options
 
 if TYPE_CHECKING:
@@ -98,13 +98,16 @@ class Codec(ABC):
         """Code an image: a uint8 array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), a PIL image
         or a path.
 
-        Raises InputError for an image that can't be read or coded.
+        Raises InputError for an image that can't be read or coded, UsageError for a point
+        outside the knob's range.
         """
         knob = self.spec.knob
         if not knob.low <= point <= knob.high:
-            raise InputError(
+            raise UsageError(
                 f"{self.spec.name}: {knob.name} must be {knob.low:g} to {knob.high:g}, not {point}"
             )
+        if knob.integer and point != int(point):
+            raise UsageError(f"{self.spec.name}: {knob.name} must be whole, not {point:g}")
         return self.encode_pixels(as_pixels(image), point)
 
     @abstractmethod
