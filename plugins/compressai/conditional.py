@@ -15,7 +15,7 @@ from toolkit_plugins.compressai.agreement import deterministic
 from toolkit_plugins.compressai.checkpoints import Network
 from toolkit_plugins.compressai.coder import Floats, HyperTables, Integers, ScaleTable
 from toolkit_plugins.compressai.images import from_network, padded, to_network
-from toolkit_plugins.compressai.rans import rate_arguments, synthesise
+from toolkit_plugins.compressai.rans import ALONE, rate_arguments, synthesise
 
 if TYPE_CHECKING:
     from toolkit.codec import Pixels
@@ -89,11 +89,11 @@ class CompressAIModel(GaussianModel):
         self.network = network
         model = self.model = network.model
         self.has_means = network.architecture.startswith("mbt2018-mean")
-        with deterministic():
+        with ALONE, deterministic():
             arguments = rate_arguments(network, point)
             self.gain, self.hyper_step = _steps(model, arguments)
+            self.tables = _tables(model.entropy_bottleneck)
         self.fingerprint = network.fingerprint
-        self.tables = _tables(model.entropy_bottleneck)
         table = model.gaussian_conditional.scale_table.double().numpy()
         self.scales = ScaleTable(table, table[:-1])  # rounded up, as CompressAI does
         self.medians = model.entropy_bottleneck.quantiles[:, 0, 1].double()[:, None, None]

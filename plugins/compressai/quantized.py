@@ -81,14 +81,10 @@ class QuantizedCodec(Codec):
     options_class = QuantizedOptions
 
     def source(self, point: float) -> Source:
-        """Which network codes at this quality. Raises UsageError for a quality between two."""
-        variable = self.spec.name in VARIABLE_RATE
-        if not variable and point != round(point):
-            raise UsageError(f"{self.spec.name}: quality must be a whole number, not {point:g}")
+        """Which network codes at this quality."""
         o = self.options
-        return Source(
-            self.spec.name, 0 if variable else round(point), o.metric, o.weights, o.sha256
-        )
+        quality = 0 if self.spec.name in VARIABLE_RATE else round(point)
+        return Source(self.spec.name, quality, o.metric, o.weights, o.sha256)
 
     def identity(self) -> dict[str, Any]:
         points = range(int(self.spec.knob.low), int(self.spec.knob.high) + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from toolkit_plugins.compressai.checkpoints import Network
 _LEAST_BYTES = 8
 _PAST_END_BYTES = 40
 _WORD = 4
+ALONE = threading.Lock()
+"""A model that codes is being watched, and its tables may be those of one rate."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def compress(network: Network, image: Any, point: float) -> Coded:
     """
     import torch
 
-    with deterministic():
+    with ALONE, deterministic():
         arguments = rate_arguments(network, point)
         agreement = Agreement(network.model)
         with agreement.watching():
@@ -74,7 +77,7 @@ def decompress(
     strings = [
         [safe_to_read(string, count)] for string, count in zip(coded.strings, counts, strict=False)
     ]
-    with deterministic():
+    with ALONE, deterministic():
         arguments = rate_arguments(network, point)
         agreement = Agreement(model, coded.digest, channels * latents)
         with agreement.watching():
