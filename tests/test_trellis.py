@@ -31,7 +31,10 @@ def trellis(**options: float) -> Trellis:
     return Trellis(TrellisOptions(**options))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("options", [{}, {"nu": 8}, {"nu": 10, "segment": 256}, {"scale": 0.5}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"nu": 8, "refine": True}, {"nu": 10, "segment": 256}, {"scale": 0.5}],
+)
 def test_conformance(options: dict[str, float]):
     report = check_sampler("trellis", options, targets=100, damaged=200)
     assert report.refused < report.damaged  # damage reaches the decoder's walk, too

@@ -12,11 +12,15 @@ from toolkit.badfile import BadFile, BadStream, UnknownPlugin
 from toolkit.errors import UnknownName, UsageError
 from toolkit.fields import Fields, block
 from toolkit.options import Options, parse_options, to_mapping
+from toolkit.refinement import Refined
 
 if TYPE_CHECKING:
     from toolkit.plugins import Plugins
     from toolkit.sampling import Sampler
     from toolkit.specs import SamplerSpec
+
+_REFINE = -1
+"""Place of ``refine`` among a sampler's packed options."""
 
 
 @dataclass(frozen=True)
@@ -25,25 +29,34 @@ class SamplerChoice:
 
     spec: SamplerSpec
     options: Options
+    refine: bool = False
+    """Whether the prior is refined for each image (``toolkit.refinement``)."""
 
     @classmethod
     def from_options(cls, plugins: Plugins, values: Mapping[str, Any], where: str) -> SamplerChoice:
-        """From ``{sampler: NAME, ...its options}``. Raises UsageError, saying ``where``."""
+        """From ``{sampler: NAME, refine: true or false, ...its options}``.
+
+        Raises UsageError, saying ``where``.
+        """
         rest = dict(values)
         name = rest.pop("sampler", None)
         if not isinstance(name, str):
             raise UsageError(f"{where}: needs 'sampler', the name of one")
+        refine = rest.pop("refine", False)
+        if not isinstance(refine, bool):
+            raise UsageError(f"{where}: 'refine' is true or false, not {refine!r}")
         spec = plugins.sampler(name)
-        return cls(spec, parse_options(spec.loaded.options_class, rest, where))
+        return cls(spec, parse_options(spec.loaded.options_class, rest, where), refine)
 
     def build(self) -> Sampler:
         """The sampler itself."""
         sampler: Sampler = self.spec.loaded(self.options)
-        return sampler
+        return Refined(sampler) if self.refine else sampler
 
     def config(self) -> dict[str, Any]:
         """Name and all options, defaults included."""
-        return {"sampler": self.spec.name, **to_mapping(self.options)}
+        refine = {"refine": True} if self.refine else {}
+        return {"sampler": self.spec.name, **refine, **to_mapping(self.options)}
 
 
 def pack_choice(choice: SamplerChoice) -> bytes:
@@ -57,6 +70,8 @@ def pack_choice(choice: SamplerChoice) -> bytes:
     fields = type(choice.options).__struct_fields__
     values = to_mapping(choice.options)
     changed = {i: values[key] for i, key in enumerate(fields) if values[key] != defaults[key]}
+    if choice.refine:
+        changed[_REFINE] = True
     return block(msgspec.msgpack.encode(changed) if changed else b"")
 
 
@@ -75,8 +90,9 @@ def read_choice(plugins: Plugins, tag: str, data: bytes) -> tuple[SamplerChoice,
     try:
         packed = fields.bytes(fields.number())
         changed = msgspec.msgpack.decode(packed, type=dict[int, Any]) if packed else {}
+        refine = changed.pop(_REFINE, False) is True
         values = {cls.__struct_fields__[i]: value for i, value in changed.items()}
         options = parse_options(cls, values, tag)
     except (msgspec.MsgspecError, IndexError, BadFile, UsageError) as error:
         raise BadStream(f"sampler '{tag}': options can't be read ({error})") from None
-    return SamplerChoice(spec, options), data[fields.at :]
+    return SamplerChoice(spec, options, refine), data[fields.at :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 from toolkit.badfile import BadStream
 from toolkit.errors import ToolkitError
 from toolkit.merit import Merit
-from toolkit.options import parse_options
 from toolkit.randomness import SharedRandom
+from toolkit.samplers import SamplerChoice
 from toolkit.sampling import CodedSample, Sampler
 from toolkit.testing.targets import Targets
 
@@ -71,15 +72,14 @@ def maker(
     sampler: str | Sampler, options: Mapping[str, Any], plugins: Plugins | None
 ) -> tuple[str, Callable[[], Sampler]]:
     if isinstance(sampler, Sampler):
-        kind, given = type(sampler), sampler.options
-        return kind.__name__, lambda: kind(given)
+        given = deepcopy(sampler)
+        return type(sampler).__name__, lambda: deepcopy(given)
     if plugins is None:
         from toolkit.plugins import load_plugins
 
         plugins = load_plugins()
-    spec = plugins.sampler(sampler)
-    parsed = parse_options(spec.loaded.options_class, options, sampler)
-    return sampler, lambda: spec.loaded(parsed)
+    choice = SamplerChoice.from_options(plugins, {"sampler": sampler, **options}, sampler)
+    return sampler, choice.build
 
 
 class Subject:
