@@ -49,6 +49,8 @@ class Execution:
     repeat: int = 1
     """Times to code and decode each; the fastest counts."""
     retry_errors: bool = False
+    scheduler: str | None = None
+    """Address of a Dask scheduler, whose workers then do the work."""
 
 
 @dataclass
@@ -93,6 +95,10 @@ class Plan:
 
     def _execute(self) -> Execute:
         execution = self.execution
+        if execution.scheduler is not None:
+            from toolkit_evaluation.cluster import run_on_cluster
+
+            return partial(run_on_cluster, execution.scheduler, self._workers())
         if execution.workers == 1 and execution.timeout is None:
             set_threads(execution.threads)
             return partial(run_here, Bench(self.plugins, self.settings))
@@ -188,6 +194,8 @@ def plan(
     for value, name in ((execution.workers, "workers"), (execution.repeat, "repeat")):
         if value < 1:
             raise UsageError(f"{name} must be at least 1, not {value}")
+    if execution.scheduler is not None and execution.timeout is not None:
+        raise UsageError("rows have no time limit on a cluster")
     for name in metrics:
         plugins.metric(name).loaded  # noqa: B018 - raises MissingError for what isn't installed
     found = find_images(images)
@@ -236,6 +244,7 @@ def evaluate(
     timeout: float | None = None,
     repeat: int = 1,
     retry_errors: bool = False,
+    scheduler: str | None = None,
     on_row: OnRow = lambda row, cached: None,
     notice: Notice = _warn,
 ) -> Table:
@@ -260,6 +269,7 @@ def evaluate(
         timeout: Seconds that a row may take.
         repeat: Times to code and decode; the fastest counts.
         retry_errors: Compute failed rows again.
+        scheduler: Address of a Dask scheduler, whose workers then do the work.
         on_row: Called with every row as it comes, and whether it was there already.
         notice: Called with one-line messages; by default they go to standard error.
 
@@ -280,7 +290,7 @@ def evaluate(
         metrics=metrics,
         out=Path(out) if out else None,
         keep_files=Path(keep_files) if keep_files else None,
-        execution=Execution(workers, threads, timeout, repeat, retry_errors),
+        execution=Execution(workers, threads, timeout, repeat, retry_errors, scheduler),
         notice=notice,
         on_row=on_row,
     ).run()

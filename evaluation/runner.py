@@ -130,7 +130,7 @@ class Run:
                     slot, self._slots = self._slots, self._slots + 1
                     known = self._known(task, entry)
                     if known is None:
-                        yield Job(slot, task, image.path, entry.preset)
+                        yield Job(slot, task, image.path.resolve(), entry.preset)
                     else:
                         self._done(slot, known, cached=True)
 

@@ -2,79 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import evaluation_plugin
 import numpy as np
 import pytest
+from evaluation_house import (
+    PLUGIN,
+    add_image,
+    encoded,
+    house,
+    run,
+    timeless,
+)
 from PIL import Image
 
 from toolkit.errors import InputError, MissingError, UnknownName, UsageError
 from toolkit.plugins import load_plugins
 from toolkit_evaluation import evaluate
 
-PLUGIN = Path(evaluation_plugin.__file__)
-REGISTRY = """
-presets:
-  grid: {codec: grid, sweep: [8, 16, 32, 64]}
-  fine: {codec: grid, options: {level: 9}, sweep: [4, 12]}
-"""
-TIMES = ("_s", "_mib", "seconds")
-
-
-@pytest.fixture
-def house(tmp_path, monkeypatch):
-    """A folder with a registry and three images; plugins; a log of what was encoded."""
-    monkeypatch.setenv("GRID_LOG", str(tmp_path / "log"))
-    (tmp_path / "registry.yaml").write_text(REGISTRY)
-    (tmp_path / "images").mkdir()
-    for number in range(3):
-        add_image(tmp_path / "images" / f"im{number}.png", number)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def add_image(path, seed, first=100, shape=(20, 24, 3)):
-    pixels = np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
-    pixels.flat[0] = first
-    Image.fromarray(pixels[:, :, 0] if shape[2] == 1 else pixels).save(path)
-
-
-def run(house, presets="grid", images="images", **settings):
-    settings.setdefault("out", house / "results")
-    settings.setdefault("notice", lambda text: None)
-    return evaluate(presets, images, plugins=load_plugins([PLUGIN]), **settings)
-
-
-def encoded(house):
-    """How many encodings of whole images there were since last asked (warm-ups are small)."""
-    log = house / "log"
-    lines = log.read_text().splitlines() if log.exists() else []
-    log.unlink(missing_ok=True)
-    return len(lines)
-
-
-def timeless(rows):
-    """Rows without what differs from run to run."""
-    return [{k: v for k, v in row.items() if not k.endswith(TIMES)} for row in rows]
-
-
-def command(house, *arguments):
-    line = ["eval", "--plugin", str(PLUGIN), "--no-plot", *arguments]
-    return [sys.executable, "-c", "from toolkit.cli import main; main()", *line]
-
-
-def call(house, *arguments):
-    return subprocess.run(
-        command(house, *arguments), cwd=house, capture_output=True, text=True, timeout=120
-    )
-
+__all__ = ["house"]  # a fixture
 
 # -- rows ---------------------------------------------------------------------
 
@@ -307,159 +255,3 @@ def test_clear_errors_before_anything_runs(house, monkeypatch, change, error, te
     assert text in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (house / "results").exists()
-
-
-# -- workers ------------------------------------------------------------------
-
-
-def test_workers_give_the_same_rows(house):
-    one = run(house, ["grid", "fine"], out=house / "one")
-    two = run(house, ["grid", "fine"], out=house / "two", workers=2)
-    assert timeless(two.rows) == timeless(one.rows)
-
-
-def test_workers_that_die_or_hang_cost_one_row(house):
-    add_image(house / "images" / "im0.png", 1, first=evaluation_plugin.DIES)
-    add_image(house / "images" / "im1.png", 1, first=evaluation_plugin.HANGS)
-    table = run(house, points=[8], workers=1, timeout=2)
-    errors = {row["image"]: row["error"] for row in table.rows}
-    assert errors == {
-        "im0": "the worker process died 2 times (SIGKILL)",
-        "im1": "took longer than 2 s",
-        "im2": None,
-    }
-
-
-# -- the command --------------------------------------------------------------
-
-
-def test_json_on_standard_output_alone(house):
-    done = call(house, "--codec", "grid", "--codec", "fine", "images", "--json", "-")
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
-    assert set(result) == {"rows", "means"}
-    assert len(result["rows"]) == 3 * (4 + 2)
-    assert {"image", "codec", "point", "status", "bytes", "bpp", "psnr", "ms_ssim", "file",
-            "theoretical_bpp", "encode_s", "decode_s", "coder_encode_s",
-            "coder_decode_s"} <= set(result["rows"][0])  # fmt: skip
-    assert {"codec", "point", "images", "bpp", "psnr"} <= set(result["means"][0])
-
-
-def test_table_json_file_and_plot(house):
-    line = command(house, "--codec", "grid", "images", "--json", "all.json")
-    line.remove("--no-plot")
-    done = subprocess.run(line, cwd=house, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "bpp" in done.stdout
-    assert len(json.loads((house / "all.json").read_bytes())["rows"]) == 12
-    assert Image.open(house / "results" / "rate-distortion.png").size[0] > 1000
-    assert b"<svg" in (house / "results" / "rate-distortion.svg").read_bytes()
-    record = json.loads((house / "results" / "run.json").read_bytes())
-    assert record["finished"] is not None
-    assert record["versions"]["packages"]["numpy"] == np.__version__
-    assert record["presets"][0]["points"] == [8, 16, 32, 64]
-
-
-def test_exit_status_of_failures(house):
-    add_image(house / "images" / "im1.png", 1, first=evaluation_plugin.RAISES)
-    done = call(house, "--codec", "grid", "images")
-    assert done.returncode == 5
-    assert "im1, grid at 8: RuntimeError: this image is cursed" in done.stdout
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "status"),
-    [
-        (["--codec", "grit", "images"], 2),
-        (["--codec", "grid", "images", "--point", "much"], 2),
-        (["--codec", "grid", "images", "--point", "fine:4"], 2),
-        (["--codec", "grid", "images", "--anchor", "fine"], 2),
-        (["--codec", "grid", "nowhere/"], 3),
-    ],
-)
-def test_exit_status_of_errors(house, arguments, status):
-    done = call(house, *arguments)
-    assert done.returncode == status
-    assert len(done.stderr.splitlines()) == 1
-
-
-def test_verify(house):
-    line = ("--codec", "grid", "--point", "8", "images", "--keep-files", "kept", "--verify")
-    assert call(house, "--codec", "grid", "images", "--verify").returncode == 2
-    assert "3 of 3 files decode" in call(house, *line).stderr
-    rows = [json.loads(text) for text in (house / "results" / "rows.jsonl").open()]
-    rows[1]["decoded_sha256"] = "0" * 64
-    (house / "results" / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    done = call(house, *line)
-    assert done.returncode == 5
-    assert "im1, grid at 8: kept/grid/8/im1.grid: decodes to other pixels" in done.stderr
-    assert "2 of 3 files decode" in done.stderr
-
-
-def start(house, *arguments):
-    """A slow run in a process of its own, once it has stored two rows."""
-    process = subprocess.Popen(
-        command(house, "--codec", "grid", "images", "-o", "delay=0.05", *arguments),
-        cwd=house,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    rows = house / "results" / "rows.jsonl"
-    limit = time.monotonic() + 60
-    while not rows.exists() or rows.read_bytes().count(b"\n") < 2:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < limit
-        time.sleep(0.02)
-    return process
-
-
-def wait_until_gone(group):
-    """Until no process of the group is left."""
-    limit = time.monotonic() + 20
-    while time.monotonic() < limit:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.02)
-    raise AssertionError("a worker outlived its run")
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_kill_and_go_on(house, workers):
-    process = start(house, "--workers", workers)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    wait_until_gone(process.pid)  # its workers end, too
-    killed_at = encoded(house)
-    assert killed_at < 12
-    stored = (house / "results" / "rows.jsonl").read_bytes().count(b"\n")
-    settings = {"options": {"delay": 0.05}}
-    resumed = run(house, **settings)
-    assert encoded(house) == 12 - stored + 1
-    fresh = run(house, out=house / "fresh", **settings)
-    assert timeless(resumed.rows) == timeless(fresh.rows)
-
-
-def test_interrupt(house):
-    process = start(house)
-    os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "interrupted" in errors
-    assert "Traceback" not in errors
-    encoded(house)
-    assert len(run(house, options={"delay": 0.05}).rows) == 12
-    assert encoded(house) < 12
-
-
-def test_two_runs_keep_apart(house):
-    process = start(house)
-    with pytest.raises(UsageError, match="another run writes here"):
-        run(house)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert len(run(house, points=[8]).rows) == 3  # the dead run's lock is gone

@@ -80,6 +80,9 @@ def evaluate(
     timeout: Annotated[
         float | None, typer.Option(min=0.001, help="Seconds that one row may take.")
     ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Work on a Dask cluster: tcp://HOST:PORT.")
+    ] = None,
     repeat: Annotated[
         int, typer.Option(min=1, help="Times to code and decode each; the fastest counts.")
     ] = 1,
@@ -115,7 +118,7 @@ def evaluate(
         metrics=tuple(dict.fromkeys((*METRICS, *(metric or ())))),
         out=out,
         keep_files=keep_files,
-        execution=Execution(workers, threads, timeout, repeat, retry_errors),
+        execution=Execution(workers, threads, timeout, repeat, retry_errors, scheduler),
         notice=say,
     )
     try:
