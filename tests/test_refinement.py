@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -94,6 +98,14 @@ def test_extreme_targets(seed: int, far: float, log_r: float):
     coded = refined(nu=8).encode(d, r, SharedRandom(seed, 1))
     values = refined(nu=8).decode(coded.data, d.shape, SharedRandom(seed, 1))
     np.testing.assert_array_equal(values, coded.values)
+
+
+def test_golden_stream():
+    case = json.loads((Path(__file__).parent / "golden" / "refinement.json").read_text())
+    values = refined(**case["options"]).decode(
+        bytes.fromhex(case["data"]), tuple(case["shape"]), SharedRandom(7, 1)
+    )
+    assert hashlib.sha256(values.tobytes()).hexdigest() == case["values"]
 
 
 @pytest.mark.parametrize("refine", [True, False])
