@@ -45,7 +45,7 @@ STREAM_VERSION = 1
 METRICS: tuple[Literal["mse", "ms-ssim"], ...] = ("mse", "ms-ssim")
 STREAMS = ("y", "z")
 ALPHA = "a"
-_PARAMETERS = struct.Struct(f"<Bf{HASH_BYTES}s")  # metric, quality, hash of the indices
+_PARAMETERS = struct.Struct(f"<Bf{2 * HASH_BYTES}s")  # metric, quality, hashes
 _RAISED_AGAIN: dict[str, type[Exception]] = {
     error.__name__: error
     for error in (Disagreement, OtherModel, BadStream, MissingError, InputError, UsageError)
