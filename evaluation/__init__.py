@@ -57,3 +57,18 @@ def toolkit_metrics() -> Iterator[MetricSpec]:
         f"{here}:ssim",
         reference="Wang et al.: Image quality assessment (2004)",
     )
+    yield MetricSpec(
+        "ssimulacra2",
+        "SSIMULACRA 2, by libjxl's program",
+        "toolkit_evaluation.external:ssimulacra2",
+        needs=("ssimulacra2",),
+        reference="Sneyers: SSIMULACRA 2 (2022), github.com/cloudinary/ssimulacra2",
+    )
+    yield MetricSpec(
+        "butteraugli",
+        "Butteraugli's largest difference, by libjxl's program",
+        "toolkit_evaluation.external:butteraugli",
+        needs=("butteraugli_main",),
+        higher_is_better=False,
+        reference="Alakuijala et al.: Guetzli (2017), arXiv:1703.04421",
+    )

@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from toolkit.errors import UnknownName
@@ -86,6 +87,44 @@ def overlap(first: Curve, second: Curve) -> tuple[tuple[float, float] | None, fl
     if high <= low:
         return None, 0.0
     return (low, high), (high - low) / (max(e[1] for e in ends) - min(e[0] for e in ends))
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Two codecs at one quality: what the anchor spent on a point, and what the other would."""
+
+    codec: str
+    metric: str
+    theoretical: bool
+    quality: float
+    """In dB, of a point of the anchor's."""
+    anchor_bpp: float
+    bpp: float
+
+    @property
+    def percent(self) -> float:
+        """Bits that the codec spends more (above 0) or less."""
+        return 100 * (self.bpp / self.anchor_bpp - 1)
+
+
+def matched_pairs(
+    anchor_rows: Sequence[Row], rows: Sequence[Row], metric: str, theoretical: bool = False
+) -> list[Matched]:
+    """At the quality of each of the anchor's points that the other curve reaches: both rates.
+
+    The other's is read off a straight line, in log rate, between its neighbouring points.
+    """
+    test = rising(curve_of(rows, metric, theoretical))
+    pairs: list[Matched] = []
+    for anchor_bpp, quality in rising(curve_of(anchor_rows, metric)):
+        for (low, worse), (high, better) in pairwise(test):
+            if worse <= quality <= better:
+                share = (quality - worse) / (better - worse)
+                bpp = low * (high / low) ** share
+                codec = rows[0]["codec"]
+                pairs.append(Matched(codec, metric, theoretical, quality, anchor_bpp, bpp))
+                break
+    return pairs
 
 
 def curve_of(rows: Sequence[Row], metric: str, theoretical: bool = False) -> Curve:

@@ -71,7 +71,7 @@ def report_html(
     deltas = bd_rates(table, settings.anchor or table.anchor)
     parts = [
         ("viewer", "Side by side", sections.viewer(pictures)),
-        ("bd-rate", "BD-rate", sections.bd_section(deltas)),
+        ("bd-rate", "BD-rate", sections.bd_section(deltas, table)),
         ("means", "Means", sections.means_section(table)),
         ("speed", "Speed and memory", sections.speed_section(table)),
         ("failures", "Failures", sections.failures_section(table)),

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from toolkit_evaluation.bdrate import BDRate
+from toolkit_evaluation.bdrate import BDRate, matched_pairs
 from toolkit_evaluation.pictures import Picture
 from toolkit_evaluation.table import Table, aim_of
 from toolkit_evaluation.terminal import percent
@@ -69,8 +69,8 @@ def viewer(pictures: Sequence[Picture]) -> str:
 move around. Pixels are exact.</p>"""
 
 
-def bd_section(deltas: Sequence[BDRate]) -> str:
-    """BD-rates on the means, those by image folded away."""
+def bd_section(deltas: Sequence[BDRate], table: Table) -> str:
+    """BD-rates on the means; those by image, and single points of equal quality, folded away."""
     if not deltas:
         return '<p class="note">No codec to compare with: name one with <code>--anchor</code>.</p>'
     note = (
@@ -86,7 +86,34 @@ def bd_section(deltas: Sequence[BDRate]) -> str:
         ("codec", "metric", "Akima", "PCHIP", "qualities", "overlap", "image"),
         ((*_bd_cells(bd), bd.image or "") for bd in deltas if bd.image is not None),
     )
-    return f"<p>{escape(note)}</p>{means}<details><summary>By image</summary>{images}</details>"
+    return (
+        f"<p>{escape(note)}</p>{means}<details><summary>By image</summary>{images}</details>"
+        + _matched(deltas, table)
+    )
+
+
+def _matched(deltas: Sequence[BDRate], table: Table) -> str:
+    anchor = [mean for mean in table.means if mean["codec"] == deltas[0].anchor]
+    rows = [
+        (
+            pair.codec + (", theoretical" if pair.theoretical else ""),
+            _METRICS[pair.metric],
+            f"{pair.quality:.2f} dB",
+            f"{pair.anchor_bpp:.4f}",
+            f"{pair.bpp:.4f}",
+            percent(pair.percent),
+        )
+        for bd in deltas
+        if bd.image is None
+        for pair in matched_pairs(
+            anchor, [m for m in table.means if m["codec"] == bd.codec], bd.metric, bd.theoretical
+        )
+    ]
+    titles = ("codec", "metric", "quality", f"{deltas[0].anchor} bpp", "bpp", "difference")
+    return (
+        "<details><summary>Point by point, at equal quality</summary>"
+        f"{grid(titles, rows)}</details>"
+    )
 
 
 def _bd_cells(bd: BDRate) -> tuple[str, ...]:

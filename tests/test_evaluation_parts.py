@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from PIL import Image
 
 from toolkit.errors import InputError, MissingError
 from toolkit_evaluation import Table, kodak
-from toolkit_evaluation.bdrate import bd_rate, curve_of, overlap, rising
+from toolkit_evaluation.bdrate import bd_rate, curve_of, matched_pairs, overlap, rising
 from toolkit_evaluation.datasets import find_images
+from toolkit_evaluation.external import ProgramFailed, butteraugli, ssimulacra2
 from toolkit_evaluation.figure import rate_distortion_figure, save
 from toolkit_evaluation.metrics import ms_ssim, psnr, psnr_y, similarity_decibels, ssim
 from toolkit_evaluation.reference import read_reference, read_references
@@ -145,6 +147,21 @@ def test_similarity_against_its_own_library():
     assert similarity_decibels(1.0) is None
 
 
+def test_metrics_that_are_programs(tmp_path, monkeypatch):
+    program = tmp_path / "ssimulacra2"
+    check = "import sys; from PIL import Image; print(Image.open(sys.argv[1]).size[0] / 4)"
+    program.write_text(f"#!{sys.executable}\n{check}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    image = np.zeros((4, 5, 3), np.uint8)
+    assert ssimulacra2(image, image) == 1.25
+    program.write_text(f"#!{sys.executable}\nraise SystemExit('no such colour space')\n")
+    with pytest.raises(ProgramFailed, match="exit status 1, no such colour space"):
+        ssimulacra2(image, image)
+    with pytest.raises(ProgramFailed, match="butteraugli_main"):
+        butteraugli(image, image)
+
+
 # -- BD-rate ------------------------------------------------------------------
 
 
@@ -206,6 +223,14 @@ def test_bd_rates_of_a_table():
     assert found["pln", "psnr", None, False].overlap == (25, 37)
     assert ("pln", "psnr", "b", False) not in found  # nothing to compare it with
     assert Table(rows("pln", 1)).bd_rates() == []
+
+
+def test_matched_pairs_are_at_the_anchors_qualities():
+    pairs = matched_pairs(rows("jpeg", 0.1), rows("pln", 0.06)[1:], "psnr")
+    assert [pair.quality for pair in pairs] == [28, 31, 34, 37]
+    for pair in pairs:
+        assert pair.percent == pytest.approx(-40)
+        assert pair.bpp == pytest.approx(0.6 * pair.anchor_bpp)
 
 
 # -- curves -------------------------------------------------------------------
