@@ -90,9 +90,10 @@ class Refined(Sampler):
 def choose_refinement(d: Array, r: Array) -> tuple[Ints, Ints]:
     """Means, in steps of 1/32, and log2 of scales, in steps of 1/8, of the channels (C,).
 
-    Both are 0 where they don't pay.
+    Both are 0 where they don't pay, for all channels if they don't pay for the flags.
     """
     channels = len(d)
+    gain = 0.0
     means, scales = np.zeros(channels, np.int64), np.zeros(channels, np.int64)
     for k in range(channels):
         d64, r64 = d[k].astype(np.float64), r[k].astype(np.float64)
@@ -104,7 +105,8 @@ def choose_refinement(d: Array, r: Array) -> tuple[Ints, Ints]:
         saved = kl_bits(d[k], r[k]).sum() - kl_bits((d64 - m) / s, r64 / s).sum()
         if saved > _WORTH:
             means[k], scales[k] = mean, scale
-    return means, scales
+            gain += saved - _WORTH
+    return (means, scales) if gain > channels else (0 * means, 0 * scales)
 
 
 def _as_floats(means: Ints, scales: Ints) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
