@@ -172,6 +172,25 @@ def test_verify(house):
     assert "2 of 3 files decode" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status", "text"),
+    [
+        (["kodac"], 2, "nearest: kodak"),
+        (["kodak", "--from", "nowhere"], 3, "nowhere: no such folder"),
+        (["kodak", "--from", "images"], 4, "no kodim01.png there"),
+    ],
+)
+def test_data_errors(house, arguments, status, text):
+    code = "from toolkit.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "data", *arguments, "--to", "here"],
+        cwd=house, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == status
+    assert text in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def start(house, *arguments):
     """A slow run in a process of its own, once it has stored two rows."""
     process = subprocess.Popen(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 DONE_WITH_FAILURES = 5
+SPEAK_EVERY = 30.0
+"""Seconds between lines of progress, where there is no terminal."""
 
 
 def evaluate(
@@ -162,7 +165,7 @@ def _points(texts: list[str], presets: list[str]) -> dict[str, list[float]]:
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[Row, bool], None]]:
-    """A progress bar on standard error, when that is a terminal."""
+    """A progress bar on standard error; where that is no terminal, a line now and then."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -184,7 +187,13 @@ def _progress(total: int) -> Iterator[Callable[[Row, bool], None]]:
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("starting", total=total)
 
+        spoken = time.monotonic()
+
         def on_row(row: Row, cached: bool) -> None:
+            nonlocal spoken
+            if progress.disable and time.monotonic() - spoken > SPEAK_EVERY:
+                spoken = time.monotonic()
+                say(f"{progress.tasks[bar].completed + 1:.0f} of {total} rows")
             title = f"{row['image']} {row['codec']} {aim_of(row)}"
             progress.update(bar, advance=1, description=title)
 
