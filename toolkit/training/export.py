@@ -79,9 +79,10 @@ def model_card(trainer: Trainer, options: dict[str, Any], rows: list[dict[str, A
 | time | {trainer.seconds / 60:.0f} minutes of steps |
 | hardware | {device}, {trainer.world} process(es), torch {torch.__version__}, {trainer.dtype} |
 
-Held-out images (centre 256x256), theoretical: KL in bits, a plain posterior sample.
+Held-out images (centre 256x256) as the training pass sees them: the bits of coded samples are
+their KL, those of symbols -log2 p; the picture is that of a plain sample, or of noisy symbols.
 
-| rate | bpp | PSNR (dB) | upper level's share |
+| rate | bpp | PSNR (dB) | last part's share |
 |---|---|---|---|
 {points}
 """
