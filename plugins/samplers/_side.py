@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from toolkit.badfile import BadStream
 from toolkit.bits import BitReader, BitWriter, Ints
-from toolkit.rates import SCALE, UNIT_BITS, read_codes, write_codes
+from toolkit.rates import SCALE, UNIT_BITS, choose_codes, read_codes, write_codes
 from toolkit.sampling import Array, kl_bits
 from toolkit_plugins.samplers._viterbi import RATE_BITS
 
 SCALE_BITS = 20
 """The common scale of all rates is a multiple of 2^-20, below 16."""
 _SCALE_FIELD = SCALE_BITS + 4
+_COARSE_FIELD = 2
 _ONE = 1 << SCALE_BITS
 _LARGEST_SHIFT = 2**22
 _SHIFT_BITS = 14.0
@@ -47,7 +48,9 @@ class Side:
         if not (self.codes.any() or self.shifts.any()):
             return b""
         out = BitWriter()
-        write_codes(out, self.codes)
+        coarse = _common_zeros(self.codes)
+        out.write(coarse, _COARSE_FIELD)
+        write_codes(out, self.codes >> coarse)
         out.write(self.scale != _ONE, 1)
         if self.scale != _ONE:
             out.write(self.scale, _SCALE_FIELD)
@@ -66,7 +69,10 @@ class Side:
         if not data:
             return cls(np.zeros(shape[0], np.int64), _ONE, shifts), 0
         reader = BitReader(data)
-        codes = read_codes(reader, shape[0])
+        coarse = reader.number(_COARSE_FIELD)
+        codes = read_codes(reader, shape[0]) << coarse
+        if codes.max(initial=0) >= len(SCALE):
+            raise BadStream("trellis: a channel's rate is off the scale")
         scale = reader.number(_SCALE_FIELD) if reader.number(1) else _ONE
         count = int(reader.gamma(1)[0])
         places = reader.increasing(count, len(shifts))
@@ -79,6 +85,35 @@ class Side:
         if data[end - 1] & ((1 << (8 * end - reader.at)) - 1):
             raise BadStream("trellis: side information isn't followed by zeros")
         return cls(codes, scale, shifts), end
+
+
+def choose_rates(wanted: NDArray[np.float64], dims: int) -> Ints:
+    """Codes of rates (C) near ``wanted`` bits a dim, of channels of ``dims`` dims.
+
+    The fewer bits there are, the coarser: codes are multiples of 2^k, k from 0 to 3, so that
+    they take less to send. A rate that is off by a factor of 1 + e costs the channel about e^2
+    of its bits.
+    """
+    fine = choose_codes(wanted)
+    best, least = fine, np.inf
+    for k in range(1 << _COARSE_FIELD):
+        codes = np.where(fine > 0, np.maximum(1, (fine + (1 << k >> 1)) >> k) << k, 0)
+        codes = np.minimum(codes, (len(SCALE) - 1) >> k << k)
+        rates = SCALE[codes] * 2.0**-UNIT_BITS
+        used = (wanted > 0) & (codes > 0)
+        off = np.log(rates[used] / wanted[used])
+        out = BitWriter()
+        write_codes(out, codes >> k)
+        cost = out.bits + dims * float(np.sum(wanted[used] * off * off))
+        if cost < least:
+            best, least = codes, cost
+    return best
+
+
+def _common_zeros(codes: Ints) -> int:
+    """Lowest bits that are 0 in all codes, 3 at most."""
+    together = int(np.bitwise_or.reduce(codes)) | 1 << ((1 << _COARSE_FIELD) - 1)
+    return (together & -together).bit_length() - 1
 
 
 def far_out(d: Array, r: Array, nu: int) -> Array:

@@ -35,11 +35,10 @@ from toolkit.badfile import BadStream
 from toolkit.errors import UsageError
 from toolkit.options import Options
 from toolkit.randomness import SharedRandom
-from toolkit.rates import choose_codes
 from toolkit.sampling import Array, CodedSample, Sampler, kl_bits
 from toolkit_plugins.samplers import _viterbi
 from toolkit_plugins.samplers._layout import Layout, Segment
-from toolkit_plugins.samplers._side import SCALE_BITS, Side, far_out
+from toolkit_plugins.samplers._side import SCALE_BITS, Side, choose_rates, far_out
 from toolkit_plugins.samplers._table import value_table
 
 LEAST_R = 2.0**-7
@@ -105,7 +104,7 @@ class Trellis(Sampler):
             wanted[channel] = kl_bits(d[channel] - shifts[channel], r[channel]).mean()
         wanted *= self.options.scale
         wanted[wanted * height * width < LEAST_BITS] = 0
-        side = Side(choose_codes(wanted), 1 << SCALE_BITS, shifts.ravel())
+        side = Side(choose_rates(wanted, height * width), 1 << SCALE_BITS, shifts.ravel())
         if max_bytes is not None:
             side = self._fit(layout, side, max_bytes)
         header = side.write()
