@@ -51,7 +51,7 @@ def write_report(
     """
     folder.mkdir(parents=True, exist_ok=True)
     page = report_html(recorded, settings, notice)
-    export(recorded.table, folder)
+    export(recorded.table, folder, recorded.run)
     figure = rate_distortion_figure(recorded.table, settings.references)
     for suffix in ("png", "svg"):
         save(figure, folder / f"rate-distortion.{suffix}")

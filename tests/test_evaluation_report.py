@@ -84,6 +84,21 @@ def test_exports(page, results):
     assert [p["bpp"] for p in curve.points] == sorted(mean["bpp"] for mean in means)
 
 
+def test_codec_compare_batches(page, results):
+    batches = json.loads((page.parent / "codec-compare" / "batches.json").read_bytes())
+    assert batches == [["codec-compare/grid.json"], ["codec-compare/fine.json"]]
+    batch = json.loads((page.parent / batches[1][0]).read_bytes())
+    assert len(batch["constant_descriptions"]) == len(batch["constant_values"])
+    names = [next(iter(field)) for field in batch["field_descriptions"]]
+    good = [row for row in read_run(results).table.rows if row["codec"] == "fine"]
+    good = [row for row in good if row["status"] == "ok"]
+    assert len(batch["field_values"]) == len(good) == 8
+    first = dict(zip(names, batch["field_values"][0], strict=True))
+    assert first["encoded_size"] == good[0]["bytes"]
+    assert first["msssim"] == good[0]["ms_ssim"]
+    assert first["quality"] == 4
+
+
 def test_compressai_draws_our_tables(page, tmp_path):
     spec = importlib.util.find_spec("compressai")
     if spec is None or spec.origin is None:
