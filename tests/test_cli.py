@@ -211,3 +211,19 @@ def test_threads_and_precision_are_taken(run: Run, photo: Path, tmp_path: Path) 
         shown[precision] = np.asarray(Image.open(out)).astype(float)
     assert np.abs(shown["float32"] - shown["float64"]).max() <= 1
     assert np.abs(shown["float32"] - shown["bfloat16"]).mean() < 2
+
+
+@pytest.mark.parametrize(("codec", "exact"), [("pln-fast", True), ("jpeg", False)])
+def test_a_wanted_size_is_kept(
+    run: Run, photo: Path, tmp_path: Path, codec: str, exact: bool
+) -> None:
+    coded = tmp_path / "coded"
+    assert run("encode", photo, coded, "--codec", codec, "--target-bytes", 1500)[0] == 0
+    assert coded.stat().st_size <= 1500
+    if exact:
+        assert coded.stat().st_size >= 1499
+    assert run("encode", photo, coded, "--codec", codec, "--target-bpp", 1.4)[0] == 0
+    assert coded.stat().st_size <= 1400
+    assert run("encode", photo, tmp_path / "x", "--target-bytes", 9)[0] == 3
+    assert run("encode", photo, tmp_path / "x", "--target-bytes", 9, "--point", 1)[0] == 2
+    assert not (tmp_path / "x").exists()

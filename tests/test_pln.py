@@ -16,6 +16,7 @@ import toolkit
 from toolkit.api import decode_file
 from toolkit.codec import Codec, DecodeSettings
 from toolkit.container import BadFile, OtherModel, read_container, write_container
+from toolkit.errors import UsageError
 from toolkit.ladder import theoretical_bits
 from toolkit.sampling import kl_bits
 from toolkit_evaluation.datasets import sample_paths
@@ -256,3 +257,17 @@ def test_damage_behind_valid_checksums_is_an_image_or_a_named_error(codec: Codec
         except BadFile:
             outcomes.add("error")
     assert outcomes == {"image", "error"}
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_file_size_is_hit_from_below(channels: int) -> None:
+    codec = toolkit.load("pln-fast")
+    pixels = picture(128, 160, channels)
+    natural = len(codec.encode(pixels, 0.5).data)
+    for size in (natural - 7, natural, natural + 40):
+        encoded = codec.encode_within(pixels, 0.5, size)
+        assert size - 1 <= len(encoded.data) <= size
+        np.testing.assert_array_equal(toolkit.decode(encoded.data), encoded.reconstruction)
+        assert sum(encoded.parts.values()) == 8 * len(encoded.data)
+    with pytest.raises(UsageError):
+        codec.encode_within(pixels, 0.5, 70)

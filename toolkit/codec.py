@@ -110,6 +110,19 @@ class Codec(ABC):
             raise UsageError(f"{self.spec.name}: {knob.name} must be whole, not {point:g}")
         return self.encode_pixels(as_pixels(image), point)
 
+    def encode_within(self, image: ImageLike, point: float, max_bytes: int) -> Encoded:
+        """As ``encode``, in at most ``max_bytes``; a codec that can fill them does.
+
+        Raises UsageError where the file at this point is larger.
+        """
+        encoded = self.encode(image, point)
+        if len(encoded.data) > max_bytes:
+            raise UsageError(
+                f"{self.spec.name}: {len(encoded.data)} bytes at {self.spec.knob.name} "
+                f"{point:g}, not {max_bytes}"
+            )
+        return encoded
+
     @abstractmethod
     def encode_pixels(self, pixels: Pixels, point: float) -> Encoded:
         """Code uint8 pixels (H, W, C), C being 1, 3 or 4."""

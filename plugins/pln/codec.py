@@ -11,7 +11,16 @@ import numpy as np
 from msgspec import Meta, field
 
 from toolkit.alpha import decode_alpha, encode_alpha
-from toolkit.codec import Codec, Decoded, DecodeSettings, Encoded, Theoretical, as_rgb, mode_of
+from toolkit.codec import (
+    Codec,
+    Decoded,
+    DecodeSettings,
+    Encoded,
+    Theoretical,
+    as_pixels,
+    as_rgb,
+    mode_of,
+)
 from toolkit.container import (
     BadStream,
     Container,
@@ -26,10 +35,11 @@ from toolkit.options import Options
 from toolkit.plugins import load_plugins
 from toolkit.samplers import SamplerChoice, pack_choice, read_choice
 from toolkit.weights import find_weights, load_weights, weights_of_fingerprint
+from toolkit_plugins.pln.budget import fill
 from toolkit_plugins.pln.ladder import LEVELS, PLNLadder
 
 if TYPE_CHECKING:
-    from toolkit.codec import Pixels
+    from toolkit.codec import ImageLike, Pixels
     from toolkit.ladder import Target
     from toolkit.plugins import Plugins
     from toolkit.sampling import Sampler
@@ -117,34 +127,37 @@ class PLNCodec(Codec):
     # -- coding ----------------------------------------------------------------
 
     def encode_pixels(self, pixels: Pixels, point: float) -> Encoded:
-        height, width = pixels.shape[:2]
-        weights = self.weights
-        ladder = load_model(weights, "float32").encode(as_rgb(pixels), _rate(point))
-        coded = encode_ladder(ladder, self.samplers(), self.options.seed)
+        return self._encode(pixels, point, None)
+
+    def encode_within(self, image: ImageLike, point: float, max_bytes: int) -> Encoded:
+        """As ``encode``, the rates of level 1 scaled so that the file has ``max_bytes`` bytes, or
+        as few less as can be, where its sampler can (the trellis)."""
+        if not hasattr(self.samplers()["level1"], "encode_within"):
+            return super().encode_within(image, point, max_bytes)
+        return self._encode(as_pixels(image), point, max_bytes)
+
+    def _encode(self, pixels: Pixels, point: float, max_bytes: int | None) -> Encoded:
         heads = {name: pack_choice(choice) for name, choice in self.choices.items()}
-        streams = [
-            Stream(
-                _stream_name(rung.name, self.choices[rung.name]),
-                heads[rung.name] + rung.coded.data,
-            )
-            for rung in coded.rungs
-        ]
         alpha = encode_alpha(pixels[:, :, 3]) if pixels.shape[2] == 4 else None
-        if alpha is not None:
-            streams.append(Stream(ALPHA, alpha))
-        data = write_container(
-            Container(
-                width=width,
-                height=height,
-                mode=mode_of(pixels),
-                codec=self.spec.name,
-                stream_version=STREAM_VERSION,
-                fingerprint=load_weights(weights).fingerprint,
-                parameters=_PARAMETERS.pack(round(point * RATE_STEPS), self.options.seed),
-                streams=tuple(streams),
-            )
-        )
-        parts = {"header": 8.0 * (len(data) - sum(len(stream.data) for stream in streams))}
+
+        def file_of(level2: bytes, level1: bytes) -> bytes:
+            parts = {"level2": level2, "level1": level1}
+            streams = [
+                Stream(_stream_name(name, self.choices[name]), heads[name] + parts[name])
+                for name in LEVELS
+            ]
+            streams += [Stream(ALPHA, alpha)] if alpha is not None else []
+            return self._write(pixels, point, streams)
+
+        samplers = self.samplers()
+        if max_bytes is not None:
+            samplers = fill(samplers, file_of, max_bytes)
+        ladder = load_model(self.weights, "float32").encode(as_rgb(pixels), _rate(point))
+        coded = encode_ladder(ladder, samplers, self.options.seed)
+        data = file_of(*(rung.coded.data for rung in coded.rungs))
+        streams = [len(heads[r.name]) + len(r.coded.data) for r in coded.rungs]
+        streams += [len(alpha)] if alpha is not None else []
+        parts = {"header": 8.0 * (len(data) - sum(streams))}
         for rung in coded.rungs:
             side = 8.0 * len(heads[rung.name]) + rung.coded.side_bits
             parts[f"{rung.name}.side"] = side
@@ -157,6 +170,21 @@ class PLNCodec(Codec):
             parts=parts,
             kl_bits={rung.name: rung.kl_bits for rung in coded.rungs},
             coder_seconds=coded.coder_seconds,
+        )
+
+    def _write(self, pixels: Pixels, point: float, streams: list[Stream]) -> bytes:
+        height, width = pixels.shape[:2]
+        return write_container(
+            Container(
+                width=width,
+                height=height,
+                mode=mode_of(pixels),
+                codec=self.spec.name,
+                stream_version=STREAM_VERSION,
+                fingerprint=load_weights(self.weights).fingerprint,
+                parameters=_PARAMETERS.pack(round(point * RATE_STEPS), self.options.seed),
+                streams=tuple(streams),
+            )
         )
 
     def theoretical(self, pixels: Pixels, point: float) -> Theoretical:

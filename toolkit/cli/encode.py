@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from toolkit.cli import print_json, session
 from toolkit.cli.options import JsonFlag, OptionList, OutputFile, Threads
+
+if TYPE_CHECKING:
+    from toolkit.codec import Pixels
+    from toolkit_evaluation.target import Target
 
 
 def encode(
@@ -20,6 +24,12 @@ def encode(
         float | None,
         typer.Option(help="Where on its curve (rate, quality ...); default: mid-sweep."),
     ] = None,
+    target_bytes: Annotated[
+        int | None, typer.Option(min=1, help="The largest file that has at most so many bytes.")
+    ] = None,
+    target_bpp: Annotated[
+        float | None, typer.Option(min=0, help="The same, in bits per pixel.")
+    ] = None,
     option: OptionList = None,
     threads: Threads = None,
     json: JsonFlag = False,
@@ -27,18 +37,28 @@ def encode(
     """Code a picture."""
     from toolkit.cli.options import presets_with_options, set_threads
     from toolkit.codec import as_pixels
+    from toolkit.errors import UsageError
     from toolkit.files import write_bytes_atomically
     from toolkit.registry import open_codec
+    from toolkit_evaluation.target import find_point
 
     here = session()
     (preset,) = presets_with_options(here.registry, [codec], option)
     coder = open_codec(here.plugins, preset)
+    if sum(value is not None for value in (point, target_bytes, target_bpp)) > 1:
+        raise UsageError("--point, --target-bytes and --target-bpp exclude each other")
     if point is None:
         point = preset.sweep[len(preset.sweep) // 2]
     set_threads(threads)
     pixels = as_pixels(image)
+    if target_bpp is not None:
+        target_bytes = int(target_bpp * pixels.shape[0] * pixels.shape[1] / 8)
     start = time.perf_counter()
-    encoded = coder.encode(pixels, point)
+    if target_bytes is None:
+        encoded = coder.encode(pixels, point)
+    else:
+        point = find_point(coder, pixels, _at_most(target_bytes, pixels), {})
+        encoded = coder.encode_within(pixels, point, target_bytes)
     seconds = time.perf_counter() - start
     write_bytes_atomically(output, encoded.data)
     height, width = pixels.shape[:2]
@@ -54,6 +74,12 @@ def encode(
         )  # fmt: skip
     else:
         print(f"{output}: {width}x{height}, {len(encoded.data)} bytes, {bpp:.4f} bpp")
+
+
+def _at_most(size: int, pixels: Pixels) -> Target:
+    from toolkit_evaluation.target import Target
+
+    return Target("bpp", 8 * size / (pixels.shape[0] * pixels.shape[1]))
 
 
 def register(app: typer.Typer) -> None:
