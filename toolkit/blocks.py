@@ -15,25 +15,26 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from toolkit.badfile import BadStream
 from toolkit.bits import BitReader, BitWriter, Ints
-from toolkit.codebook import Codebooks, nearly_best
-from toolkit.escapes import read_shifts, shift_escapes, write_shifts
-from toolkit.layout import Budget, Layout, layout_from_rates
+from toolkit.codebook import Codebooks, Noise, nearly_best
+from toolkit.escapes import FARTHEST
+from toolkit.layout import Budget, Layout
+from toolkit.layout_rates import read_rates, write_rates
+from toolkit.layout_sent import read_blocks, write_blocks
 from toolkit.options import Options
 from toolkit.randomness import SharedRandom
-from toolkit.rates import choose_codes, read_codes, wanted_rates, write_codes
 from toolkit.sampling import Array, CodedSample, Sampler
 
 SIGNS = SharedRandom.RESERVED + 2**30
 _R_MIN = 2.0**-12
+_NONE = np.zeros(0, np.int64)
 _SCORES = 2**23
 """Log weights held at a time."""
 
@@ -81,6 +82,17 @@ class Target(Blocks):
     """(n, width), at least 2^-12; 1 in the filling."""
     books: Codebooks
 
+    def log_weights(self) -> tuple[Array, Array]:
+        """(quadratic, linear), both (n, width): coefficients of log q(x) / p(x) up to a
+        constant, ``1/2 (1 - 1/r^2) x^2 + (d / r^2) x``."""
+        precision = 1 / np.square(self.r)
+        return (1 - precision) / 2, self.d * precision
+
+    def part(self, start: int, stop: int) -> Target:
+        """Blocks ``start`` to ``stop`` - 1 of these."""
+        cut = {name: getattr(self, name)[start:stop] for name in ("numbers", "lengths", "d", "r")}
+        return replace(self, **cut)
+
     def private(self) -> np.random.Generator:
         """Randomness of the encoder's own, repeatable, for these blocks."""
         return self.random.private(int(self.numbers[0]))
@@ -91,14 +103,15 @@ class Target(Blocks):
         linear: NDArray[np.floating[Any]],
         bits: int,
         stream: int = 0,
-        noise: np.random.Generator | None = None,
+        noise: Noise | None = None,
     ) -> Ints:
         """Of candidates 0 to 2^bits - 1, for each block that x with the largest
         ``sum_i quadratic_i x_i^2 + linear_i x_i``; both (n, width); (n,) result.
 
-        With ``noise``, standard Gumbel noise is added to each sum, which makes the result
-        a sample from the softmax of the sums. The result is the same for any number of
-        threads: near-ties of the matrix product are settled in a fixed order.
+        ``noise`` (n, candidates) -> float32 array gives what is added to the sums: Gumbel
+        noise makes the result a sample from the softmax of the sums. The result is the
+        same for any number of threads: near-ties of the matrix product are settled in a
+        fixed order.
         """
         if bits == 0:
             return np.zeros(len(self.numbers), np.int64)
@@ -144,55 +157,49 @@ class BlockSampler(Sampler):
         """See ``Sampler.encode``. Raises ValueError for targets that aren't finite."""
         if not (np.isfinite(d).all() and np.isfinite(r).all() and (r > 0).all()):
             raise ValueError("targets must be finite, their scales positive")
+        budget = self.budget()
+        write = write_blocks if budget.sent else write_rates
+        r = np.maximum(r, np.float32(_R_MIN))
         writer = BitWriter()
-        layout, rest = self._write_layout(writer, d, r, random)
+        layout = write(writer, d, r, budget, getattr(self.options, "rate", 1.0), random)
         side_bits = writer.bits
         blocks = self._blocks(layout, random)
-        indices = self.choose_all(self._targets(blocks, rest, r, random))
-        for (_, part), chosen in zip(blocks, indices, strict=True):
-            writer.write(chosen, np.broadcast_to(self.widths(part.bits), chosen.shape))
+        indices = self.choose_all(self._targets(layout, blocks, d, r, random))
+        numbers = [chosen.reshape(-1) for chosen in indices]
+        self.write_indices(writer, np.concatenate([_NONE, *numbers]), self._widths(blocks))
         values = self._values(layout, blocks, indices).reshape(d.shape)
         return CodedSample(writer.data(), values, side_bits)
 
     def decode(self, data: bytes, shape: tuple[int, int, int], random: SharedRandom) -> Array:
         """See ``Sampler.decode``."""
+        budget = self.budget()
         reader = BitReader(data)
-        layout = self._read_layout(reader, shape, random)
-        if int(layout.bits.sum()) > 8 * len(data) - reader.at:
-            raise BadStream(f"bit {reader.at}: the indices of the blocks don't fit in the stream")
+        layout = (read_blocks if budget.sent else read_rates)(reader, shape, budget, random)
         blocks = self._blocks(layout, random)
-        indices = [self._read_indices(reader, part) for _, part in blocks]
+        numbers = self.read_indices(reader, self._widths(blocks))
         reader.finish()
+        indices, at = [], 0
+        for _, part in blocks:
+            rows, columns = len(part.numbers), len(self.widths(part.bits))
+            indices.append(numbers[at : at + rows * columns].reshape(rows, columns))
+            at += rows * columns
         return self._values(layout, blocks, indices).reshape(shape)
 
-    def _read_indices(self, reader: BitReader, blocks: Blocks) -> Ints:
-        widths = self.widths(blocks.bits)
-        shape = (len(blocks.numbers), len(widths))
-        return reader.read(np.broadcast_to(widths, shape).reshape(-1)).reshape(shape)
+    def write_indices(self, writer: BitWriter, indices: Ints, widths: Ints) -> None:
+        """Send all indices of a level, each below 2^width: in so many bits by default."""
+        writer.write(indices, widths)
 
-    def _write_layout(
-        self, writer: BitWriter, d: Array, r: Array, random: SharedRandom
-    ) -> tuple[Layout, Array]:
-        """Layout, and d less what the layout knows already."""
-        shifts, rest = shift_escapes(d)
-        write_shifts(writer, shifts)
-        multiple = getattr(self.options, "rate", 1.0)
-        wanted = wanted_rates(rest, np.maximum(r, _R_MIN), multiple, self.budget().mean)
-        codes = choose_codes(wanted)
-        write_codes(writer, codes)
-        channels, height, width = d.shape
-        layout = layout_from_rates((channels, height, width), codes, self.budget(), random)
-        np.add(layout.base, shifts.reshape(-1), out=layout.base)
-        return layout, rest
+    def read_indices(self, reader: BitReader, widths: Ints) -> Ints:
+        """What ``write_indices`` wrote: as many as there are widths, each below 2^width.
 
-    def _read_layout(
-        self, reader: BitReader, shape: tuple[int, int, int], random: SharedRandom
-    ) -> Layout:
-        shifts = read_shifts(reader, int(np.prod(shape)))
-        codes = read_codes(reader, shape[0])
-        layout = layout_from_rates(shape, codes, self.budget(), random)
-        np.add(layout.base, shifts, out=layout.base)
-        return layout
+        Raises BadStream.
+        """
+        return reader.read(widths)
+
+    def _widths(self, blocks: list[tuple[Ints, Blocks]]) -> Ints:
+        """Of all indices, in their order in the stream."""
+        parts = [np.tile(self.widths(part.bits), len(part.numbers)) for _, part in blocks]
+        return np.concatenate([_NONE, *parts]).astype(np.int64)
 
     @staticmethod
     def _blocks(layout: Layout, random: SharedRandom) -> list[tuple[Ints, Blocks]]:
@@ -204,14 +211,20 @@ class BlockSampler(Sampler):
 
     @staticmethod
     def _targets(
-        blocks: list[tuple[Ints, Blocks]], d: Array, r: Array, random: SharedRandom
+        layout: Layout,
+        blocks: list[tuple[Ints, Blocks]],
+        d: Array,
+        r: Array,
+        random: SharedRandom,
     ) -> list[Target]:
-        d = np.append(d.reshape(-1), np.float32(0))
-        r = np.maximum(np.append(r.reshape(-1), np.float32(1)), np.float32(_R_MIN))
         books = Codebooks(random)
+        # beyond the largest shift nothing is gained by going on
+        rest = np.clip(d.reshape(-1), -FARTHEST, FARTHEST) - layout.base
+        d = np.append(rest, np.float32(0))
+        r = np.append(r.reshape(-1), np.float32(1))
         return [
             Target(
-                part.numbers, part.lengths, part.width, part.bits, random,
+                part.numbers, part.lengths, part.width, part.bits, part.random,
                 d[latents], r[latents], books,
             )
             for latents, part in blocks

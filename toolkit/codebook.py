@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from toolkit.bits import Ints
 from toolkit.randomness import SharedRandom
 from toolkit.sampling import Array
+
+Noise = Callable[[int, int], Array]
+"""(blocks, candidates) -> what to add to their log weights, float32 of that shape."""
 
 _PAIRS = 2**21
 """Products held at a time where near-ties are settled."""
@@ -49,9 +53,9 @@ def nearly_best(
     book: Book,
     quadratic: NDArray[np.floating[Any]],
     linear: NDArray[np.floating[Any]],
-    noise: np.random.Generator | None,
+    noise: Noise | None,
 ) -> Ints:
-    """Row of ``book`` with the largest ``quadratic . x^2 + linear . x`` (+ Gumbel noise), for
+    """Row of ``book`` with the largest ``quadratic . x^2 + linear . x`` (+ noise), for
     each row of ``quadratic`` and ``linear`` (n, width).
 
     The product is made in float32. Rows of the book within its rounding error of the best are
@@ -60,23 +64,20 @@ def nearly_best(
     """
     scores = quadratic.astype(np.float32) @ book.squares.T
     scores += linear.astype(np.float32) @ book.draws.T
-    gumbel = None
-    if noise is not None:
-        uniform = noise.random(scores.shape, np.float32)
-        # 1 - u is in (0, 1], and the largest float32 below 1 bounds it away from 1
-        gumbel = -np.log(-np.log(np.clip(uniform, np.float32(1e-9), np.float32(1 - 2**-24))))
-        scores += gumbel
+    added = None if noise is None else noise(*scores.shape)
+    if added is not None:
+        scores += added
     best = scores.argmax(axis=1)
     top = scores[np.arange(len(best)), best]
     size = 16 * np.abs(quadratic).sum(axis=1) + 4 * np.abs(linear).sum(axis=1)
     slack = (2.0**-22 * size).astype(np.float32)
-    if gumbel is not None:
+    if added is not None:
         slack += np.float32(2.0**-18)
     blocks, rows = np.nonzero(scores >= (top - slack)[:, None])
     ties = (np.bincount(blocks, minlength=len(best)) > 1) & (size > 0)
     among = ties[blocks]
     if among.any():
-        _settle(best, blocks[among], rows[among], book, quadratic, linear, gumbel)
+        _settle(best, blocks[among], rows[among], book, quadratic, linear, added)
     return best.astype(np.int64)
 
 
@@ -87,7 +88,7 @@ def _settle(
     book: Book,
     quadratic: NDArray[np.floating[Any]],
     linear: NDArray[np.floating[Any]],
-    gumbel: Array | None,
+    added: Array | None,
 ) -> None:
     """Put into ``best`` the best of the pairs (block, row), the first of equals."""
     sums = np.empty(len(blocks))
@@ -96,8 +97,41 @@ def _settle(
         b, k = blocks[at : at + step], rows[at : at + step]
         x = book.draws[k].astype(np.float64)
         sums[at : at + step] = (x * (quadratic[b] * x + linear[b])).sum(axis=1)
-    if gumbel is not None:
-        sums += gumbel[blocks, rows]
+    if added is not None:
+        sums += added[blocks, rows]
     order = np.lexsort((rows, -sums, blocks))
     firsts = order[np.append(True, np.diff(blocks[order]) > 0)]
     best[blocks[firsts]] = rows[firsts]
+
+
+def gumbel(generator: np.random.Generator) -> Noise:
+    """Standard Gumbel noise: the largest of log weights + noise is a sample by weight."""
+
+    def noise(blocks: int, candidates: int) -> Array:
+        return -np.log(_gaps(generator, blocks, candidates))
+
+    return noise
+
+
+def arrivals(generator: np.random.Generator, thinned: bool) -> Noise:
+    """``-log`` of the arrival times of a Poisson process, in order of the candidates.
+
+    Candidate i of the block arrives at t_i, t_i - t_(i-1) standard exponential: the largest
+    log weight - log t is a draw by the Poisson functional representation (Li and El Gamal
+    2018). ``thinned``: gaps of N / (N - i + 1), so that the times are N sorted Gumbels:
+    ordered random coding (Theis and Yosri 2022). Low numbers win more often in both.
+    """
+
+    def noise(blocks: int, candidates: int) -> Array:
+        gaps = _gaps(generator, blocks, candidates)
+        if thinned:
+            gaps *= (candidates / np.arange(candidates, 0, -1)).astype(np.float32)
+        return -np.log(np.cumsum(gaps, axis=1, dtype=np.float64)).astype(np.float32)
+
+    return noise
+
+
+def _gaps(generator: np.random.Generator, blocks: int, candidates: int) -> Array:
+    # float32 exponentials can come out as 0, whose logarithm nobody wants
+    tiny = np.float32(2.0**-60)
+    return np.maximum(generator.standard_exponential((blocks, candidates), np.float32), tiny)

@@ -14,7 +14,7 @@ from toolkit.sampling import Array
 
 LIMIT = 4.0
 """In units of the prior's scale; exact draws pass it once in 16,000."""
-_MOST = 2**24
+FARTHEST = 2**24
 _LEAST = 4
 
 
@@ -23,7 +23,7 @@ def shift_escapes(d: Array) -> tuple[Array, Array]:
 
     A |d| over 2^24, which float32 can't tell from its neighbours, is taken for 2^24.
     """
-    d = np.clip(d, -_MOST, _MOST)
+    d = np.clip(d, -FARTHEST, FARTHEST)
     shifts = np.where(np.abs(d) > LIMIT, np.rint(d), np.float32(0)).astype(np.float32)
     return shifts, (d - shifts).astype(np.float32)
 
@@ -44,7 +44,7 @@ def read_shifts(reader: BitReader, latents: int) -> NDArray[np.float32]:
     count = int(reader.gamma(1)[0])
     places = reader.increasing(count, latents)
     signs = 1 - 2 * reader.read(1, count)
-    sizes = np.minimum(reader.gamma(count), _MOST) + _LEAST
+    sizes = np.minimum(reader.gamma(count), FARTHEST) + _LEAST
     shifts = np.zeros(latents, np.float32)
     shifts[places] = signs * sizes
     return shifts

@@ -15,7 +15,7 @@ also where the posterior is much narrower than 1 / sqrt(K).
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from msgspec import Meta
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from toolkit.bits import Ints
 from toolkit.blocks import BlockOptions, Blocks, BlockSampler, Target
 from toolkit.layout import Budget
+from toolkit.options import Options
 
 _FIXED = 2.0**16
 """Scales of shards are rounded to 1 / this, so that sums of draws are exact in float64."""
@@ -42,16 +43,27 @@ class GreedyOptions(BlockOptions, frozen=True):
     shards: Literal["geometric", "equal"] = "geometric"
     width: Annotated[int, Meta(ge=1, le=65536)] = 512
     """At most so many latents a block."""
+    blocks: Literal["rates", "sent"] = "rates"
+    """``sent``: groups in raster order, their lengths sent, as in the thesis."""
+    outlier: Annotated[float, Meta(gt=0, le=1024)] = 64.0
+    """For ``sent``: latents with a KL of more bits are sent by value."""
 
 
 class Greedy(BlockSampler):
     """Greedy sampler; see the module."""
 
-    options_class = GreedyOptions
+    options_class: ClassVar[type[Options]] = GreedyOptions
     options: GreedyOptions
 
     def budget(self) -> Budget:
-        return Budget(self.options.steps * self.options.bits, width=self.options.width)
+        o = self.options
+        return Budget(
+            o.steps * o.bits,
+            width=o.width,
+            sent=o.blocks == "sent",
+            step=o.bits,
+            outlier=o.outlier,
+        )
 
     def widths(self, bits: int) -> list[int]:
         steps = max(1, -(-bits // self.options.bits))

@@ -20,6 +20,7 @@ from msgspec import Meta
 
 from toolkit.bits import Ints
 from toolkit.blocks import BlockOptions, BlockSampler, Target
+from toolkit.codebook import gumbel
 from toolkit.layout import Budget
 
 _BOOK = 2**24
@@ -33,7 +34,11 @@ class ImportanceOptions(BlockOptions, frozen=True):
     """t: bits of the index beyond the block's rate."""
     choice: Literal["argmax", "sampled"] = "argmax"
     width: Annotated[int, Meta(ge=1, le=65536)] = 512
-    """At most so many latents a block."""
+    """G: at most so many latents a block."""
+    blocks: Literal["rates", "sent"] = "rates"
+    """``sent``: the thesis's adaptive groups (algorithm 3)."""
+    outlier: Annotated[float, Meta(gt=0, le=64)] = 12.0
+    """For ``sent``: latents with a KL of more bits are sent by value."""
 
 
 class Importance(BlockSampler):
@@ -44,15 +49,21 @@ class Importance(BlockSampler):
 
     def budget(self) -> Budget:
         o = self.options
-        width = min(o.width, _BOOK >> o.bits)
-        mean = o.choice == "argmax"
-        return Budget(o.bits, width=width, slack=min(o.slack, o.bits - 1), mean=mean)
+        return Budget(
+            o.bits,
+            width=min(o.width, _BOOK >> o.bits),
+            slack=min(o.slack, o.bits - 1),
+            mean=o.choice == "argmax",
+            sent=o.blocks == "sent",
+            outlier=o.outlier,
+        )
 
     def choose(self, target: Target) -> Ints:
-        argmax = self.options.choice == "argmax"
-        # weights of r > 1 have no largest value: argmax takes such a target for r = 1
-        r = np.minimum(target.r, 1) if argmax else target.r
-        precision = 1 / np.square(r)
-        noise = None if argmax else target.private()
-        best = target.best((1 - precision) / 2, target.d * precision, target.bits, noise=noise)
-        return best[:, None]
+        quadratic, linear = target.log_weights()
+        noise = None
+        if self.options.choice == "argmax":
+            # weights of r > 1 have no largest value: such a target is taken for r = 1
+            quadratic = np.minimum(quadratic, 0)
+        else:
+            noise = gumbel(target.private())
+        return target.best(quadratic, linear, target.bits, noise=noise)[:, None]
