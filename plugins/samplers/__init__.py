@@ -29,3 +29,24 @@ def toolkit_samplers() -> Iterable[SamplerSpec]:
         tag="gs",
         reference="Flamich 2019",
     )
+    yield SamplerSpec(
+        "irec",
+        "a block as a sum of auxiliary variables, found by beam search",
+        "toolkit_plugins.samplers.irec:IREC",
+        tag="ir",
+        reference="Flamich et al. 2020",
+    )
+    yield SamplerSpec(
+        "ordered",
+        "importance sampling by ordered noise, indices entropy-coded",
+        "toolkit_plugins.samplers.ordered:Ordered",
+        tag="orc",
+        reference="Theis and Yosri 2022",
+    )
+    yield SamplerSpec(
+        "poisson",
+        "Poisson functional representation, cut off at 2^KL draws and some",
+        "toolkit_plugins.samplers.ordered:Poisson",
+        tag="pfr",
+        reference="Li and El Gamal 2018",
+    )

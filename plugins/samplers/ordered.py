@@ -1,0 +1,68 @@
+"""Ordered random coding, and the Poisson functional representation (A* coding's law).
+
+As importance sampling, one of N = 2^(KL + t) draws of the prior is sent for each block; but the
+noise that makes the choice random is sorted, so that low numbers win more often and an entropy
+coder makes use of it. With t_i the i-th arrival of a Poisson process, the choice is
+
+    argmax_i log w(x_i) - log t_i,    w = q / p.
+
+- ``poisson``: standard exponential gaps. With N large enough to be sure that no later draw could
+  win, this is the Poisson functional representation (Li and El Gamal 2018), which A* coding
+  (Flamich, Markou and Hernandez-Lobato 2022) searches for cleverly: an exact draw of q. Cut off
+  at N it is nearly one.
+- ``ordered``: gaps scaled by N / (N - i + 1), which makes the t_i sorted noise for exactly N
+  draws: the sample has the law of importance sampling (Theis and Yosri 2022).
+
+Numbers are coded by their logarithm, whose frequencies are sent, and raw bits: close to the
+Zipf law that both papers use.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Meta
+
+from toolkit.bits import BitReader, BitWriter, Ints
+from toolkit.blocks import BlockOptions, BlockSampler, Target
+from toolkit.codebook import arrivals
+from toolkit.integers import read_indices, write_indices
+from toolkit.layout import Budget
+from toolkit.options import Options
+
+
+class OrderedOptions(BlockOptions, frozen=True):
+    bits: Annotated[int, Meta(ge=1, le=20)] = 14
+    """At most 2^bits draws a block."""
+    slack: Annotated[int, Meta(ge=0, le=8)] = 2
+    """t: a block has 2^(KL + t) draws."""
+    width: Annotated[int, Meta(ge=1, le=65536)] = 256
+    """At most so many latents a block."""
+
+
+class Ordered(BlockSampler):
+    """Ordered random coding; see the module."""
+
+    options_class: ClassVar[type[Options]] = OrderedOptions
+    options: OrderedOptions
+    times: ClassVar[Literal["ordered", "poisson"]] = "ordered"
+
+    def budget(self) -> Budget:
+        o = self.options
+        return Budget(o.bits, width=o.width, slack=min(o.slack, o.bits - 1), mean=False)
+
+    def choose(self, target: Target) -> Ints:
+        noise = arrivals(target.private(), thinned=self.times == "ordered")
+        return target.best(*target.log_weights(), target.bits, noise=noise)[:, None]
+
+    def write_indices(self, writer: BitWriter, indices: Ints, widths: Ints) -> None:
+        write_indices(writer, indices, widths)
+
+    def read_indices(self, reader: BitReader, widths: Ints) -> Ints:
+        return read_indices(reader, widths)
+
+
+class Poisson(Ordered):
+    """Poisson functional representation, cut off; see the module."""
+
+    times = "poisson"
