@@ -202,6 +202,17 @@ def mode_of(pixels: Pixels) -> str:
     return MODES[pixels.shape[2]]
 
 
+def from_rgb(rgb: Pixels, mode: str, alpha: Pixels | None) -> Pixels:
+    """RGB as decoded -> L (the mean of three channels that were equal), RGB, or RGBA."""
+    if mode == "L":
+        total = rgb.sum(axis=2, dtype=np.uint16, keepdims=True)
+        return ((total + 1) // 3).astype(np.uint8)
+    if mode == "RGBA":
+        assert alpha is not None
+        return np.concatenate([rgb, alpha[:, :, None]], axis=2)
+    return rgb
+
+
 def as_rgb(pixels: Pixels) -> Pixels:
     """(H, W, 3): gray repeated, alpha dropped."""
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels[:, :, :3]

@@ -29,8 +29,8 @@ from toolkit.options import Options
 from toolkit.training.objective import TrainingPass
 from toolkit_plugins.compressai.upstream import submodule
 from toolkit_plugins.pln.networks import (
-    GDN,
     LEAK,
+    AnalysisStages,
     GaussianHeads,
     MirrorConv2d,
     RateGain,
@@ -61,23 +61,15 @@ class HyperpriorOptions(Options, frozen=True):
     """Rates at which gains are learned; between them they are interpolated."""
 
 
-class Analysis(nn.Module):
+class Analysis(AnalysisStages):
     """Image (B, 3, H, W), centred -> y before its gain, stride 16."""
 
     def __init__(self, widths: tuple[int, ...], channels: int, knots: int) -> None:
-        super().__init__()
-        inputs = (3, *widths[:-1])
-        self.convs = nn.ModuleList(
-            MirrorConv2d(a, b, stride=2) for a, b in zip(inputs, widths, strict=True)
-        )
-        self.norms = nn.ModuleList(GDN(w) for w in widths)
-        self.gains = nn.ModuleList(RateGain(w, knots) for w in widths)
+        super().__init__(widths, knots)
         self.last = MirrorConv2d(widths[-1], channels, stride=2)
 
     def forward(self, x: Tensor, blend: Tensor) -> Tensor:
-        for conv, norm, gain in zip(self.convs, self.norms, self.gains, strict=True):
-            x = gain(norm(conv(x)), blend)
-        return cast(Tensor, self.last(x))
+        return cast(Tensor, self.last(self.stages(x, blend)))
 
 
 class HyperAnalysis(nn.Module):

@@ -39,14 +39,3 @@ def from_network(image: NDArray[np.float32], height: int, width: int) -> Pixels:
         raise ValueError("the network's output isn't finite")
     visible = image[0, :, :height, :width].transpose(1, 2, 0)
     return np.rint(np.clip(visible, 0, 1) * 255).astype(np.uint8)
-
-
-def from_rgb(rgb: Pixels, mode: str, alpha: Pixels | None) -> Pixels:
-    """RGB as decoded -> L (the mean of three channels that were equal), RGB, or RGBA."""
-    if mode == "L":
-        total = rgb.sum(axis=2, dtype=np.uint16, keepdims=True)
-        return ((total + 1) // 3).astype(np.uint8)
-    if mode == "RGBA":
-        assert alpha is not None
-        return np.concatenate([rgb, alpha[:, :, None]], axis=2)
-    return rgb

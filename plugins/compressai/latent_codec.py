@@ -30,7 +30,16 @@ import numpy as np
 from msgspec import Meta, field
 
 from toolkit.alpha import decode_alpha, encode_alpha
-from toolkit.codec import Codec, Decoded, DecodeSettings, Encoded, Theoretical, as_rgb, mode_of
+from toolkit.codec import (
+    Codec,
+    Decoded,
+    DecodeSettings,
+    Encoded,
+    Theoretical,
+    as_rgb,
+    from_rgb,
+    mode_of,
+)
 from toolkit.container import (
     BadStream,
     Container,
@@ -56,7 +65,6 @@ from toolkit_plugins.compressai.coder import (
     encode_hyper,
 )
 from toolkit_plugins.compressai.conditional import GaussianModel, Prior
-from toolkit_plugins.compressai.images import from_rgb
 
 if TYPE_CHECKING:
     from toolkit.codec import Pixels

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from toolkit.alpha import decode_alpha, encode_alpha
-from toolkit.codec import Codec, Decoded, DecodeSettings, Encoded, as_rgb, mode_of
+from toolkit.codec import Codec, Decoded, DecodeSettings, Encoded, as_rgb, from_rgb, mode_of
 from toolkit.container import (
     BadStream,
     Container,
@@ -31,7 +31,7 @@ from toolkit_plugins.compressai.checkpoints import (
     load_network,
     what_codes,
 )
-from toolkit_plugins.compressai.images import from_rgb, to_network
+from toolkit_plugins.compressai.images import to_network
 from toolkit_plugins.compressai.rans import compress, multiple, stream_count
 from toolkit_plugins.compressai.remote import Job
 from toolkit_plugins.compressai.sandbox import CallFailed, Limits, Sandbox

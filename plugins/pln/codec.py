@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 from msgspec import Meta, field
 
 from toolkit.alpha import decode_alpha, encode_alpha
@@ -19,6 +18,7 @@ from toolkit.codec import (
     Theoretical,
     as_pixels,
     as_rgb,
+    from_rgb,
     mode_of,
 )
 from toolkit.container import (
@@ -239,7 +239,7 @@ class PLNCodec(Codec):
         ladder = load_model(self.weights, settings.precision)
         climb = ladder.decode(container.height, container.width, rate)
         rgb, seconds = decode_ladder(climb, samplers, streams, seed)
-        return Decoded(_with_mode(rgb, container.mode, alpha), seconds)
+        return Decoded(from_rgb(rgb, container.mode, alpha), seconds)
 
     def _unpack(
         self, container: Container
@@ -279,13 +279,4 @@ def _rate(point: float) -> float:
 
 def _in_mode(rgb: Pixels, original: Pixels) -> Pixels:
     alpha = original[:, :, 3] if original.shape[2] == 4 else None
-    return _with_mode(rgb, mode_of(original), alpha)
-
-
-def _with_mode(rgb: Pixels, mode: str, alpha: Any) -> Pixels:
-    """RGB as decoded -> L (the mean of the three, which were equal in the original) or RGBA."""
-    if mode == "L":
-        return ((rgb.astype(np.uint16).sum(axis=2, keepdims=True) + 1) // 3).astype(np.uint8)
-    if mode == "RGBA":
-        return np.concatenate([rgb, alpha[:, :, None]], axis=2)
-    return rgb
+    return from_rgb(rgb, mode_of(original), alpha)

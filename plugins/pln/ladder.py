@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from toolkit.badfile import BadStream
 from toolkit.ladder import Target
 from toolkit.sampling import Array
 from toolkit_plugins.pln.model import PLN, product_of_gaussians
@@ -60,6 +61,8 @@ class PLNLadder:
 
     def _to_pixels(self, z1: Tensor, blend: Tensor, height: int, width: int) -> Pixels:
         image = self._call(self.model.reconstruct, z1, blend)[0, :, :height, :width]
+        if not bool(torch.isfinite(image).all()):
+            raise BadStream("what the network makes of these latents isn't finite")
         pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8)
         return pixels.permute(1, 2, 0).contiguous().numpy()
 

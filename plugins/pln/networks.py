@@ -133,10 +133,10 @@ class GaussianHeads(nn.Module):
         return mean, self.log_scale(x).float() + self.scale_gain.log(blend)
 
 
-class Analysis1(nn.Module):
-    """Image (B, 3, H, W), centred -> mean and log scale of the encoder's Gaussian, stride 16."""
+class AnalysisStages(nn.Module):
+    """Image (B, 3, H, W), centred -> features (B, widths[-1], H / 8, W / 8)."""
 
-    def __init__(self, widths: tuple[int, ...], channels: int, knots: int) -> None:
+    def __init__(self, widths: tuple[int, ...], knots: int) -> None:
         super().__init__()
         inputs = (3, *widths[:-1])
         self.convs = nn.ModuleList(
@@ -144,13 +144,23 @@ class Analysis1(nn.Module):
         )
         self.norms = nn.ModuleList(GDN(w) for w in widths)
         self.gains = nn.ModuleList(RateGain(w, knots) for w in widths)
+
+    def stages(self, x: Tensor, blend: Tensor) -> Tensor:
+        for conv, norm, gain in zip(self.convs, self.norms, self.gains, strict=True):
+            x = gain(norm(conv(x)), blend)
+        return x
+
+
+class Analysis1(AnalysisStages):
+    """Image (B, 3, H, W), centred -> mean and log scale of the encoder's Gaussian, stride 16."""
+
+    def __init__(self, widths: tuple[int, ...], channels: int, knots: int) -> None:
+        super().__init__(widths, knots)
         # exp(-2.5): a posterior that starts sharp learns faster than one as wide as the prior
         self.heads = GaussianHeads(widths[-1], channels, knots, stride=2, log_scale=-2.5)
 
     def forward(self, x: Tensor, blend: Tensor) -> tuple[Tensor, Tensor]:
-        for conv, norm, gain in zip(self.convs, self.norms, self.gains, strict=True):
-            x = gain(norm(conv(x)), blend)
-        return cast(tuple[Tensor, Tensor], self.heads(x, blend))
+        return cast(tuple[Tensor, Tensor], self.heads(self.stages(x, blend), blend))
 
 
 class Analysis2(nn.Module):
