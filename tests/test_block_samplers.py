@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from toolkit.integers import read_integers, write_integers
 from toolkit.merit import Merit, figure_of_merit
 from toolkit.plugins import Plugins, load_plugins
 from toolkit.randomness import SharedRandom
+from toolkit.registry import load_registry, open_codec
 from toolkit.samplers import SamplerChoice
 from toolkit.sampling import Sampler, kl_bits
 from toolkit.testing import check_sampler
@@ -27,6 +29,9 @@ CASES: dict[str, dict[str, Any]] = {
     "greedy": {"sampler": "greedy", "bits": 7},
     "greedy equal": {"sampler": "greedy", "bits": 6, "shards": "equal", "score": "final"},
     "greedy sent": {"sampler": "greedy", "bits": 6, "blocks": "sent", "outlier": 12.0},
+    "irec": {"sampler": "irec", "bits": 5, "steps": 6, "beam": 4},
+    "ordered": {"sampler": "ordered", "bits": 8},
+    "poisson": {"sampler": "poisson", "bits": 8, "slack": 4},
 }
 each_case = pytest.mark.parametrize("case", CASES)
 PLUGINS: Plugins = load_plugins()
@@ -94,7 +99,7 @@ def test_conformance(case: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["importance", "greedy"])
+@pytest.mark.parametrize("name", ["importance", "greedy", "irec", "ordered", "poisson"])
 def test_conformance_by_default_options(name: str) -> None:
     check_sampler(name, slow=True)
 
@@ -121,6 +126,36 @@ def test_geometric_shards_beat_equal_ones(steps: int, bits: int) -> None:
     geometric = merit(shape, 1.5, sampler="greedy", steps=steps, bits=bits)
     equal = merit(shape, 1.5, sampler="greedy", steps=steps, bits=bits, shards="equal")
     assert geometric.j_percent < equal.j_percent
+
+
+def test_a_beam_of_one_is_greedy_and_wider_ones_lose_less() -> None:
+    shape = (32, 12, 12)
+    irec = {"sampler": "irec", "bits": 6, "steps": 8}
+    by_beam = [merit(shape, 1.5, **irec, beam=beam).j_percent for beam in (1, 8, 64)]
+    assert by_beam[0] > by_beam[1] > by_beam[2]
+    d, r = synthetic_level(shape, 1.5)
+    greedy = {"sampler": "greedy", "bits": 6, "steps": 8}
+    one, same = (
+        sampler(options).encode(d, r, SharedRandom(1, 0))
+        for options in ({**irec, "beam": 1}, greedy)
+    )
+    assert np.mean(one.values == same.values) > 0.98  # scores are rounded differently
+
+
+def test_beam_search_loses_less_than_greedy_does() -> None:
+    assert merit((64, 24, 24), sampler="irec").j_percent <= 30
+
+
+@pytest.mark.parametrize("name", ["ordered", "poisson"])
+def test_sorted_noise_makes_small_indices(name: str) -> None:
+    """Draws beyond 2^KL hardly cost anything: their numbers are seldom sent."""
+    d, r = np.full((4, 40, 40), 1.2, np.float32), np.full((4, 40, 40), 0.5, np.float32)
+    plain = {"sampler": "importance", "choice": "sampled", "bits": 12, "slack": 6}
+    uniform = sampler(plain).encode(d, r, SharedRandom(5, 0))
+    sorted_ = sampler({"sampler": name, "bits": 12, "slack": 6}).encode(d, r, SharedRandom(5, 0))
+    assert len(sorted_.data) < 0.85 * len(uniform.data)
+    width = float(np.sqrt(np.mean(np.square((sorted_.values - d) / r))))
+    assert abs(width - 1) < 0.06
 
 
 def test_more_draws_and_the_largest_weight_lose_less() -> None:
@@ -214,3 +249,17 @@ def test_cut_streams_are_refused() -> None:
         for size in (0, 1, len(data) // 2, len(data) - 1):
             with pytest.raises(BadStream):
                 sampler(options).decode(data[:size], d.shape, SharedRandom(1, 0))
+
+
+@pytest.mark.parametrize(
+    "name", ["pln-isgs", "pln-greedy", "pln-is", "pln-irec", "pln-orc", "pln-isgs-thesis"]
+)
+def test_presets_code_pictures(name: str) -> None:
+    registry = load_registry(PLUGINS, Path(__file__).parents[1] / "registry.yaml")
+    options = {"level1.bits": 9, "level2.bits": 9}  # smaller codebooks are made faster
+    codec = open_codec(PLUGINS, registry.preset(name, options))
+    y, x = np.mgrid[:64, :64]
+    pixels = np.stack([x * 2, y * 3, 128 + 60 * np.sin(x / 9)], 2).clip(0, 255).astype(np.uint8)
+    encoded = codec.encode(pixels, 0.5)
+    np.testing.assert_array_equal(codec.decode(encoded.data).pixels, encoded.reconstruction)
+    assert np.mean(np.abs(encoded.reconstruction.astype(float) - pixels)) < 16

@@ -14,7 +14,8 @@ from toolkit.randomness import SharedRandom
 from toolkit.sampling import Array
 
 Noise = Callable[[int, int], Array]
-"""(blocks, candidates) -> what to add to their log weights, float32 of that shape."""
+"""(blocks, candidates) -> what to add to their log weights, float32 of that shape; called for
+all blocks in their order, some at a time."""
 
 _PAIRS = 2**21
 """Products held at a time where near-ties are settled."""

@@ -2,7 +2,7 @@
 
 Flamich, Havasi and Hernandez-Lobato 2020 ("Compressing images by encoding their latent
 representations with relative entropy coding"). A block's value is a sum of shards, as in greedy
-sampling, each a draw of its own small codebook (about 2^4 draws); the law that partial sums are
+sampling, each a draw of its own small codebook; the law that partial sums are
 rated by is the target's own at that time (their q(a_1:k); see ``greedy``). Of all partial sums
 the ``beam`` best are kept: with a beam of 1 this is greedy sampling, and a wide beam makes up
 for small codebooks.
@@ -30,12 +30,13 @@ _SCORES = 2**23
 
 
 class IRECOptions(BlockOptions, frozen=True):
-    rate: Annotated[float, Meta(ge=0.25, le=4.0)] = 1.0
-    """Bits spent, as a multiple of the KL divergence."""
-    steps: Annotated[int, Meta(ge=1, le=64)] = 24
+    rate: Annotated[float, Meta(ge=0.25, le=4.0)] = 1.1
+    """Bits spent, as a multiple of the KL divergence; see ``greedy``."""
+    steps: Annotated[int, Meta(ge=1, le=64)] = 12
     """At most so many auxiliary variables a block."""
-    bits: Annotated[int, Meta(ge=1, le=10)] = 4
-    """At most so many bits each (the paper: 3 nats)."""
+    bits: Annotated[int, Meta(ge=1, le=10)] = 8
+    """At most so many bits each. The paper has 3 nats; with blocks whose latents differ in rate,
+    fewer and larger codebooks lose much less."""
     beam: Annotated[int, Meta(ge=1, le=4096)] = 32
     """Partial sums kept."""
     width: Annotated[int, Meta(ge=1, le=65536)] = 512

@@ -21,14 +21,18 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
 from msgspec import Meta
 
 from toolkit.bits import BitReader, BitWriter, Ints
-from toolkit.blocks import BlockOptions, BlockSampler, Target
+from toolkit.blocks import SIGNS, BlockOptions, Blocks, BlockSampler, Target
 from toolkit.codebook import arrivals
 from toolkit.integers import read_indices, write_indices
 from toolkit.layout import Budget
 from toolkit.options import Options
+from toolkit.sampling import Array
+
+_MASKS = SIGNS + 2**20
 
 
 class OrderedOptions(BlockOptions, frozen=True):
@@ -52,8 +56,28 @@ class Ordered(BlockSampler):
         return Budget(o.bits, width=o.width, slack=min(o.slack, o.bits - 1), mean=False)
 
     def choose(self, target: Target) -> Ints:
-        noise = arrivals(target.private(), thinned=self.times == "ordered")
-        return target.best(*target.log_weights(), target.bits, noise=noise)[:, None]
+        masks = self._masks(target)
+        in_order = arrivals(target.private(), thinned=self.times == "ordered")
+        at = 0
+
+        def noise(blocks: int, candidates: int) -> Array:
+            nonlocal at
+            places = np.arange(candidates) ^ masks[at : at + blocks, None]
+            at += blocks
+            return np.take_along_axis(in_order(blocks, candidates), places, axis=1)
+
+        best = target.best(*target.log_weights(), target.bits, noise=noise)
+        return (best ^ masks)[:, None]
+
+    def draw(self, blocks: Blocks, indices: Ints) -> Array:
+        return blocks.draws(indices[:, 0] ^ self._masks(blocks))
+
+    @staticmethod
+    def _masks(blocks: Blocks) -> Ints:
+        """Of each block: its draw i is candidate i ^ mask. Else the few first candidates would
+        win in most blocks, and blocks wouldn't be independent."""
+        words = blocks.random.words(_MASKS, blocks.numbers, 1)[:, 0]
+        return words.astype(np.int64) & ((1 << blocks.bits) - 1)
 
     def write_indices(self, writer: BitWriter, indices: Ints, widths: Ints) -> None:
         write_indices(writer, indices, widths)
