@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from toolkit.sampling import Sampler, kl_bits
 from toolkit.testing import check_sampler
 from toolkit_evaluation.synthetic import synthetic_level
 
+GOLDEN = Path(__file__).parent / "golden" / "blocks"
 CASES: dict[str, dict[str, Any]] = {
     "importance": {"sampler": "importance", "bits": 8},
     "importance sampled": {"sampler": "importance", "bits": 8, "slack": 2, "choice": "sampled"},
@@ -263,3 +266,15 @@ def test_presets_code_pictures(name: str) -> None:
     encoded = codec.encode(pixels, 0.5)
     np.testing.assert_array_equal(codec.decode(encoded.data).pixels, encoded.reconstruction)
     assert np.mean(np.abs(encoded.reconstruction.astype(float) - pixels)) < 16
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.json")), ids=lambda path: path.stem)
+def test_golden_streams(path: Path) -> None:
+    case = json.loads(path.read_text())
+    data, shape = bytes.fromhex(case["data"]), tuple(case["shape"])
+    values = sampler(case["options"]).decode(data, shape, SharedRandom(7, 1))
+    assert hashlib.sha256(values.tobytes()).hexdigest() == case["values"]
+
+
+def test_golden_streams_are_there() -> None:
+    assert len(list(GOLDEN.glob("*.json"))) >= 32
