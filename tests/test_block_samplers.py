@@ -277,4 +277,4 @@ def test_golden_streams(path: Path) -> None:
 
 
 def test_golden_streams_are_there() -> None:
-    assert len(list(GOLDEN.glob("*.json"))) >= 32
+    assert len(list(GOLDEN.glob("*.json"))) >= 36

@@ -50,3 +50,10 @@ def toolkit_samplers() -> Iterable[SamplerSpec]:
         tag="pfr",
         reference="Li and El Gamal 2018",
     )
+    yield SamplerSpec(
+        "rejection",
+        "exact draws, each latent by itself, at most 2^B tries",
+        "toolkit_plugins.samplers.rejection:Rejection",
+        tag="rej",
+        reference="Harsha et al. 2007",
+    )

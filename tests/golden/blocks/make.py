@@ -25,6 +25,7 @@ SAMPLERS = {
     "irec": {"sampler": "irec"},
     "ordered": {"sampler": "ordered"},
     "poisson": {"sampler": "poisson", "bits": 10},
+    "rejection": {"sampler": "rejection"},
 }  # fmt: skip
 SHAPES = {"one": (1, 1, 1), "odd": (3, 5, 7), "level": (16, 12, 18), "far": (4, 8, 8)}
 
