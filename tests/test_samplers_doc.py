@@ -58,3 +58,9 @@ def test_names_in_the_text_exist() -> None:
         assert hasattr(BlockSampler, name)
     for path in re.findall(r"`((?:toolkit|plugins)/[a-z_/]+\.py)`", DOC):
         assert (ROOT / path).exists(), path
+
+
+def test_the_table_lists_every_sampler() -> None:
+    table = DOC[DOC.index("## Those that are here") :]
+    listed = set(re.findall(r"^\| `([a-z]+)` \|", table, re.MULTILINE))
+    assert listed == set(load_plugins().samplers)
