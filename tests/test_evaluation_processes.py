@@ -200,6 +200,8 @@ def start(house, *arguments):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # whoever runs the tests in the background has them ignore interrupts, and children too
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     rows = house / "results" / "rows.jsonl"
     limit = time.monotonic() + 60
