@@ -10,6 +10,8 @@ import importlib
 import json
 import pkgutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -72,6 +74,19 @@ def session() -> Session:
 def say(text: str) -> None:
     """A line on standard error."""
     print(f"toolkit: {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def busy(text: str) -> Iterator[None]:
+    """A sign of life on standard error while something takes its time, on a terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(text):
+        yield
 
 
 def print_json(value: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from toolkit.cli import print_json, session
+from toolkit.cli import busy, print_json, session
 from toolkit.cli.options import JsonFlag, OutputFile, Threads
 
 
@@ -50,7 +50,8 @@ def decode(
     set_threads(threads)
     settings = DecodeSettings(cast(Any, precision.value), threads, weights)
     start = time.perf_counter()
-    decoded = decode_file(data, settings, session().plugins)
+    with busy(f"decoding {file}"):
+        decoded = decode_file(data, settings, session().plugins)
     seconds = time.perf_counter() - start
     pixels = decoded.pixels
     picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)

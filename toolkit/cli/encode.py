@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli import print_json, session
+from toolkit.cli import busy, print_json, session
 from toolkit.cli.options import JsonFlag, OptionList, OutputFile, Threads
 
 if TYPE_CHECKING:
@@ -54,11 +54,12 @@ def encode(
     if target_bpp is not None:
         target_bytes = int(target_bpp * pixels.shape[0] * pixels.shape[1] / 8)
     start = time.perf_counter()
-    if target_bytes is None:
-        encoded = coder.encode(pixels, point)
-    else:
-        point = find_point(coder, pixels, _at_most(target_bytes, pixels), {})
-        encoded = coder.encode_within(pixels, point, target_bytes)
+    with busy(f"coding {image}"):
+        if target_bytes is None:
+            encoded = coder.encode(pixels, point)
+        else:
+            point = find_point(coder, pixels, _at_most(target_bytes, pixels), {})
+            encoded = coder.encode_within(pixels, point, target_bytes)
     seconds = time.perf_counter() - start
     write_bytes_atomically(output, encoded.data)
     height, width = pixels.shape[:2]
