@@ -62,6 +62,23 @@ class Theoretical:
 
 
 @dataclass(frozen=True)
+class LatentLevel:
+    """One level of an image's latents as Gaussians; all arrays float32 (C, H, W).
+
+    In the network's units: nothing is standardised by the prior.
+    """
+
+    name: str
+    prior_mean: NDArray[np.float32]
+    prior_scale: NDArray[np.float32]
+    """Standard deviations, above 0."""
+    posterior_mean: NDArray[np.float32]
+    posterior_scale: NDArray[np.float32]
+    sample: NDArray[np.float32]
+    """A plain posterior sample: what the levels below are conditioned on."""
+
+
+@dataclass(frozen=True)
 class DecodeSettings:
     """How to decode: none of it changes what a file means."""
 
@@ -133,6 +150,12 @@ class Codec(ABC):
 
     def theoretical(self, pixels: Pixels, point: float) -> Theoretical | None:
         """The bound that the thesis draws beside the actual curve, where it has a meaning."""
+        return None
+
+    def latent_levels(self, pixels: Pixels, point: float) -> list[LatentLevel] | None:
+        """Priors and posteriors of the image's latents, top level first, each level given a
+        sample of those above; None for a codec that has none. For looking at (cross-sections
+        of the latent space: thesis, figures 3.3 and 4.3 to 4.8); coding doesn't need it."""
         return None
 
     @classmethod

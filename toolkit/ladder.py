@@ -110,11 +110,17 @@ def sample_ladder(ladder: EncodeLadder, seed: int) -> tuple[list[Target], Pixels
     targets: list[Target] = []
 
     def code(target: Target) -> Array:
-        noise = _random(seed, len(targets)).private().standard_normal(target.d.shape, np.float32)
         targets.append(target)
-        return target.d + target.r * noise
+        return posterior_sample(target, seed, len(targets) - 1)
 
     return targets, _climb(ladder, code)
+
+
+def posterior_sample(target: Target, seed: int, depth: int) -> Array:
+    """A plain sample of N(d, r^2), float32, shaped as the target; ``depth`` counts the levels
+    from the top."""
+    noise = _random(seed, depth).private().standard_normal(target.d.shape, np.float32)
+    return target.d + target.r * noise
 
 
 def theoretical_bits(targets: list[Target]) -> float:

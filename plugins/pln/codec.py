@@ -39,7 +39,7 @@ from toolkit_plugins.pln.budget import fill
 from toolkit_plugins.pln.ladder import LEVELS, PLNLadder
 
 if TYPE_CHECKING:
-    from toolkit.codec import ImageLike, Pixels
+    from toolkit.codec import ImageLike, LatentLevel, Pixels
     from toolkit.ladder import Target
     from toolkit.plugins import Plugins
     from toolkit.sampling import Sampler
@@ -123,6 +123,10 @@ class PLNCodec(Codec):
     def _sampled(self, pixels: Pixels, point: float) -> tuple[list[Target], Pixels]:
         ladder = load_model(self.weights, "float32").encode(as_rgb(pixels), _rate(point))
         return sample_ladder(ladder, self.options.seed)
+
+    def latent_levels(self, pixels: Pixels, point: float) -> list[LatentLevel]:
+        ladder = load_model(self.weights, "float32")
+        return ladder.levels(as_rgb(pixels), _rate(point), self.options.seed)
 
     # -- coding ----------------------------------------------------------------
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from toolkit.badfile import BadStream
-from toolkit.ladder import Target
+from toolkit.codec import LatentLevel
+from toolkit.ladder import Target, posterior_sample
 from toolkit.sampling import Array
 from toolkit_plugins.pln.model import PLN, product_of_gaussians
 
@@ -89,6 +90,21 @@ class PLNLadder:
         z1 = mu_p + torch.exp(log_s_p) * self._tensor(c1)
         return self._to_pixels(z1, blend, height, width)
 
+    def levels(self, pixels: Pixels, rate: float, seed: int) -> list[LatentLevel]:
+        """Priors and posteriors of level 2 and, given a plain sample of it, of level 1."""
+        climb = self.encode(pixels, rate)
+        target2 = next(climb)
+        c2 = posterior_sample(target2, seed, 0)
+        target1 = climb.send(c2)
+        prior = self._call(self.model.prior1, self._tensor(c2), self._blend(rate))
+        mean, log_scale = (tensor[0].float() for tensor in prior)
+        return [
+            _level(target2, np.zeros_like(c2), np.ones_like(c2), c2),
+            _level(
+                target1, mean.numpy(), log_scale.exp().numpy(), posterior_sample(target1, seed, 1)
+            ),
+        ]
+
     def shapes(self, height: int, width: int) -> tuple[Shape, Shape]:
         """(C, H, W) of level 2 and of level 1."""
         h, w = padded_side(height) // 32, padded_side(width) // 32
@@ -99,3 +115,10 @@ class PLNLadder:
 def _target(name: str, d: Tensor, log_r: Tensor) -> Target:
     r = torch.exp(log_r).clamp_min(SMALLEST_R)
     return Target(name, d[0].float().contiguous().numpy(), r[0].float().contiguous().numpy())
+
+
+def _level(target: Target, mean: Array, scale: Array, c: Array) -> LatentLevel:
+    """A level in the network's units, from its target, prior and standardised sample."""
+    return LatentLevel(
+        target.name, mean, scale, mean + scale * target.d, scale * target.r, mean + scale * c
+    )
