@@ -113,7 +113,7 @@ def test_choice_is_kept_in_files(refine: bool):
     plugins = load_plugins()
     values = {"sampler": "trellis", "nu": 9, "refine": refine}
     choice = SamplerChoice.from_options(plugins, values, "test")
-    again, rest = read_choice(plugins, "tr", pack_choice(choice) + b"rest")
+    again, rest = read_choice(plugins, "tc", pack_choice(choice) + b"rest")
     assert again == choice
     assert again.config() == choice.config()
     assert rest == b"rest"

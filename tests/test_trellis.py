@@ -15,12 +15,15 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 
 from toolkit.badfile import BadStream
+from toolkit.bits import BitReader, BitWriter
 from toolkit.errors import UsageError
 from toolkit.merit import figure_of_merit
 from toolkit.randomness import SharedRandom
 from toolkit.sampling import kl_bits
 from toolkit.testing import check_sampler
 from toolkit_evaluation.synthetic import synthetic_level
+from toolkit_plugins.samplers import _rates
+from toolkit_plugins.samplers._rates import Profile, choose_profile, table
 from toolkit_plugins.samplers._table import value_table
 from toolkit_plugins.samplers.trellis import Trellis, TrellisOptions
 
@@ -134,6 +137,40 @@ def test_table_is_normal_and_stratified(nu: int):
 
 def test_table_is_pinned():
     assert hashlib.sha256(value_table(10).tobytes()).hexdigest()[:16] == "8c5023076e9199d4"
+
+
+def test_scale_of_rates_is_pinned():
+    assert hashlib.sha256(table().tobytes()).hexdigest()[:16] == "6beed7a74a8d83f3"
+
+
+@given(
+    st.tuples(st.integers(1, 5), st.integers(1, 20), st.integers(1, 20)),
+    st.integers(0, 5),
+    st.integers(0, 2**31),
+    st.floats(-12, 12),
+)
+@settings(max_examples=100, deadline=None)
+def test_profile_is_read_as_written(shape, exponent: int, seed: int, size: float):
+    tiles = -(-shape[1] >> exponent) * -(-shape[2] >> exponent)
+    bits = np.exp(np.random.default_rng(seed).normal(size, 3, (shape[0], tiles)))
+    profile = choose_profile(bits, exponent, shape, least=1.0)
+    out = BitWriter()
+    profile.write(out)
+    again = Profile.read(BitReader(out.data()), shape)
+    np.testing.assert_array_equal(again.cells(), profile.cells())
+    np.testing.assert_array_equal(again.tile_of(), profile.tile_of())
+
+
+def test_rates_follow_a_picture_with_a_smooth_half(monkeypatch: pytest.MonkeyPatch):
+    d, r = synthetic_level((64, 32, 24), variation=0.3)
+    d[:, :, :12] *= 0.05
+    r[:, :, :12] = 1 - (1 - r[:, :, :12]) * 0.05
+    j = []
+    for worth in (_rates.WORTH, np.inf):  # tiles, and none
+        monkeypatch.setattr(_rates, "WORTH", worth)
+        coded = trellis(nu=10).encode(d, r, SharedRandom(1, 0))
+        j.append(figure_of_merit(d, r, coded.values, 8 * len(coded.data)).j_percent)
+    assert j[0] < j[1] - 3
 
 
 def test_scale_moves_the_bits():

@@ -12,7 +12,7 @@ def toolkit_samplers() -> Iterable[SamplerSpec]:
         "trellis",
         "Viterbi search over bit strings; values looked up in a shared table",
         "toolkit_plugins.samplers.trellis:Trellis",
-        tag="tr",
+        tag="tc",
         reference="Viterbi and Omura 1974",
     )
     yield SamplerSpec(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from toolkit.randomness import SharedRandom
 from toolkit_plugins.samplers import _viterbi
+from toolkit_plugins.samplers._rates import Rates
 from toolkit_plugins.samplers._table import OFFSET_BITS, OFFSET_STEP_BITS
 
 _ORDER, _OFFSETS, _ROTATION = 0, 1, 2
@@ -64,8 +65,8 @@ class Layout:
         dims = self._order * self.segments + (number + self._rotation) % self.segments
         return dims[dims < self.dims]
 
-    def segment(self, number: int, rates: NDArray[np.int64], nu: int) -> Segment:
-        """Segment ``number`` by rates (C), in units of 2^-24 bits a dim.
+    def segment(self, number: int, rates: Rates, nu: int) -> Segment:
+        """Segment ``number`` by its dims' rates.
 
         The first state is made of the bits that the first dims would send, up to nu of them: so
         that these, too, have all states to choose from.
@@ -73,23 +74,17 @@ class Layout:
         dims = self.indices(number)
         words = self.random.words(_OFFSETS, [number], len(dims))[0]
         steps = words >> np.uint32(32 - OFFSET_BITS + OFFSET_STEP_BITS)
-        sends, free, bits = _emissions(dims // (self.shape[1] * self.shape[2]), rates, nu)
+        sends, free, bits = _emissions(rates.of(dims), nu)
         return Segment(dims, steps.astype(np.int64) << OFFSET_STEP_BITS, sends, free, bits)
 
-    def total(self, rates: NDArray[np.int64], nu: int) -> int:
+    def total(self, rates: Rates, nu: int) -> int:
         """Bits of all segments."""
-        return sum(_emissions(channels, rates, nu)[2] for channels in self._channels)
-
-    @cached_property
-    def _channels(self) -> list[NDArray[np.int64]]:
-        plane = self.shape[1] * self.shape[2]
-        return [self.indices(number) // plane for number in range(self.segments)]
+        numbers = range(self.segments)
+        return sum(_emissions(rates.of(self.indices(number)), nu)[2] for number in numbers)
 
 
-def _emissions(
-    channels: NDArray[np.int64], rates: NDArray[np.int64], nu: int
-) -> tuple[NDArray[np.uint8], int, int]:
+def _emissions(rates: NDArray[np.int64], nu: int) -> tuple[NDArray[np.uint8], int, int]:
     """Bits that the dims send, bits of the first state, and the sum of all."""
-    sends = np.empty(len(channels), np.uint8)
-    free = min(nu, int(_viterbi.emissions(rates, channels, 0, sends)))
-    return sends, free, free + int(_viterbi.emissions(rates, channels, free, sends))
+    sends = np.empty(len(rates), np.uint8)
+    free = min(nu, int(_viterbi.emissions(rates, 0, sends)))
+    return sends, free, free + int(_viterbi.emissions(rates, free, sends))

@@ -8,36 +8,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.badfile import BadStream
-from toolkit.bits import BitReader, BitWriter, Ints
-from toolkit.rates import SCALE, UNIT_BITS, choose_codes, read_codes, write_codes
+from toolkit.bits import BitReader, BitWriter
 from toolkit.sampling import Array, kl_bits
+from toolkit_plugins.samplers._rates import (
+    FINEST,
+    Profile,
+    Rates,
+    choose_exponent,
+    choose_profile,
+    sums_of_tiles,
+)
 from toolkit_plugins.samplers._viterbi import RATE_BITS
 
 SCALE_BITS = 20
 """The common scale of all rates is a multiple of 2^-20, below 16."""
+LARGEST_SCALE = (16 << SCALE_BITS) - 1
 _SCALE_FIELD = SCALE_BITS + 4
-_COARSE_FIELD = 2
-_ONE = 1 << SCALE_BITS
 _LARGEST_SHIFT = 2**22
-_SHIFT_BITS = 14.0
+_SHIFT_BITS = 18.0
 """About what one shift takes to send."""
+_LEAST_BITS = 0.25
+"""Channels with less get no rate."""
 
 
 @dataclass(frozen=True)
 class Side:
     """What is sent beside the bits that are searched for."""
 
-    codes: Ints
-    """Rates of the channels (C), as codes of ``toolkit.rates``."""
+    profile: Profile
+    """Rates of the cells."""
     scale: int
     """All rates are multiplied by ``scale 2^-20``."""
     shifts: NDArray[np.float32]
     """By how much each dim is moved, (C H W); whole numbers, nearly all 0."""
 
-    @property
-    def rates(self) -> NDArray[np.int64]:
-        """Rates (C) in units of 2^-24 bits a dim."""
-        return (SCALE[self.codes] << (RATE_BITS - UNIT_BITS)) * self.scale >> SCALE_BITS
+    def rates(self) -> Rates:
+        """Of the dims."""
+        cells = self.profile.cells() * self.scale >> SCALE_BITS
+        return Rates(cells, self.profile.tile_of())
 
     def scaled(self, scale: int) -> Side:
         """The same with another scale."""
@@ -45,15 +53,11 @@ class Side:
 
     def write(self) -> bytes:
         """A whole number of bytes; none where all is zero."""
-        if not (self.codes.any() or self.shifts.any()):
+        if not (self.profile.used.any() or self.shifts.any()):
             return b""
         out = BitWriter()
-        coarse = _common_zeros(self.codes)
-        out.write(coarse, _COARSE_FIELD)
-        write_codes(out, self.codes >> coarse)
-        out.write(self.scale != _ONE, 1)
-        if self.scale != _ONE:
-            out.write(self.scale, _SCALE_FIELD)
+        out.write(self.scale, _SCALE_FIELD)
+        self.profile.write(out)
         places = np.flatnonzero(self.shifts)
         values = self.shifts[places].astype(np.int64)
         out.gamma(len(places))
@@ -67,13 +71,11 @@ class Side:
         """From the start of ``data``, and how many bytes it took. Raises BadStream."""
         shifts = np.zeros(int(np.prod(shape)), np.float32)
         if not data:
-            return cls(np.zeros(shape[0], np.int64), _ONE, shifts), 0
+            nothing = choose_profile(np.zeros((shape[0], 1)), choose_exponent(0, shape), shape, 1)
+            return cls(nothing, 0, shifts), 0
         reader = BitReader(data)
-        coarse = reader.number(_COARSE_FIELD)
-        codes = read_codes(reader, shape[0]) << coarse
-        if codes.max(initial=0) >= len(SCALE):
-            raise BadStream("trellis: a channel's rate is off the scale")
-        scale = reader.number(_SCALE_FIELD) if reader.number(1) else _ONE
+        scale = reader.number(_SCALE_FIELD)
+        profile = Profile.read(reader, shape)
         count = int(reader.gamma(1)[0])
         places = reader.increasing(count, len(shifts))
         signs = 1 - 2 * reader.read(1, count)
@@ -84,36 +86,27 @@ class Side:
         end = -(-reader.at // 8)
         if data[end - 1] & ((1 << (8 * end - reader.at)) - 1):
             raise BadStream("trellis: side information isn't followed by zeros")
-        return cls(codes, scale, shifts), end
+        return cls(profile, scale, shifts), end
 
 
-def choose_rates(wanted: NDArray[np.float64], dims: int) -> Ints:
-    """Codes of rates (C) near ``wanted`` bits a dim, of channels of ``dims`` dims.
-
-    The fewer bits there are, the coarser: codes are multiples of 2^k, k from 0 to 3, so that
-    they take less to send. A rate that is off by a factor of 1 + e costs the channel about e^2
-    of its bits.
-    """
-    fine = choose_codes(wanted)
-    best, least = fine, np.inf
-    for k in range(1 << _COARSE_FIELD):
-        codes = np.where(fine > 0, np.maximum(1, (fine + (1 << k >> 1)) >> k) << k, 0)
-        codes = np.minimum(codes, (len(SCALE) - 1) >> k << k)
-        rates = SCALE[codes] * 2.0**-UNIT_BITS
-        used = (wanted > 0) & (codes > 0)
-        off = np.log(rates[used] / wanted[used])
-        out = BitWriter()
-        write_codes(out, codes >> k)
-        cost = out.bits + dims * float(np.sum(wanted[used] * off * off))
-        if cost < least:
-            best, least = codes, cost
-    return best
-
-
-def _common_zeros(codes: Ints) -> int:
-    """Lowest bits that are 0 in all codes, 3 at most."""
-    together = int(np.bitwise_or.reduce(codes)) | 1 << ((1 << _COARSE_FIELD) - 1)
-    return (together & -together).bit_length() - 1
+def choose_side(d: Array, r: Array, nu: int, multiple: float) -> Side:
+    """Side information for targets (C, H, W): ``multiple`` bits sent for each bit of KL."""
+    shifts = np.empty(d.shape, np.float32)
+    sums = []
+    for channel in range(len(d)):  # one at a time: float64 copies of a level are large
+        shifts[channel] = far_out(d[channel], r[channel], nu)
+        left = kl_bits(d[channel] - shifts[channel], r[channel])
+        sums.append(sums_of_tiles(np.maximum(left, 0), FINEST))
+    cells = np.array(sums)
+    exponent = choose_exponent(float(cells.sum()), d.shape)
+    cells = sums_of_tiles(cells, exponent - FINEST).reshape(len(d), -1)
+    profile = choose_profile(cells, exponent, d.shape, _LEAST_BITS)
+    tile_of = profile.tile_of()
+    sent = profile.cells() @ np.bincount(tile_of, minlength=cells.shape[1])
+    sends = int(sent.sum()) * 2.0**-RATE_BITS
+    wanted = multiple * float(cells[profile.used].sum())
+    scale = round(2**SCALE_BITS * wanted / sends) if sends > 0 else 0
+    return Side(profile, min(scale, LARGEST_SCALE), shifts.ravel())
 
 
 def far_out(d: Array, r: Array, nu: int) -> Array:

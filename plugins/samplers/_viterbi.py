@@ -20,16 +20,16 @@ _CARRY = (MAX_STEP + 1) << RATE_BITS
 
 
 @numba.njit(cache=True, nogil=True)
-def emissions(rates, channels, start, out):  # type: ignore[no-untyped-def]
+def emissions(rates, start, out):  # type: ignore[no-untyped-def]
     """Bits that each dim of a segment sends, into ``out`` (n, uint8); their sum.
 
-    Rates (of each channel, int64) add up over the dims, from ``1/2 - start``; the whole part
-    of the sum is sent, ``MAX_STEP`` at most, and what can't be sent in time is forgotten.
+    Their rates (n, int64) add up, from ``1/2 - start``; the whole part of the sum is sent,
+    ``MAX_STEP`` at most, and what can't be sent in time is forgotten.
     """
     total = 0
     carry = (1 << (RATE_BITS - 1)) - (start << RATE_BITS)
-    for i in range(channels.shape[0]):
-        carry = min(carry + rates[channels[i]], _CARRY)
+    for i in range(rates.shape[0]):
+        carry = min(carry + rates[i], _CARRY)
         step = max(0, min(carry >> RATE_BITS, MAX_STEP))
         carry -= step << RATE_BITS
         out[i] = step

@@ -15,8 +15,8 @@ Source coding with trellises: Viterbi and Omura 1974, "Trellis encoding of memor
 discrete-time sources with a fidelity criterion"; rate-distortion theory makes the excess vanish
 as nu grows. Like importance sampling with argmax, it is biased towards large weight.
 
-How many bits each dim sends: channel rates (sent, about the channel's KL a dim) add up along a
-random order of the dims, and whole parts are sent. Dims so far out that no draw comes near are
+How many bits each dim sends: rates (sent for channels and tiles, about the KL a dim) add up along
+a random order of the dims, and whole parts are sent. Dims so far out that no draw comes near are
 moved by a whole number that is sent. Segments of the level are independent of each other.
 """
 
@@ -35,18 +35,16 @@ from toolkit.badfile import BadStream
 from toolkit.errors import UsageError
 from toolkit.options import Options
 from toolkit.randomness import SharedRandom
-from toolkit.sampling import Array, CodedSample, Sampler, kl_bits
+from toolkit.sampling import Array, CodedSample, Sampler
 from toolkit_plugins.samplers import _viterbi
 from toolkit_plugins.samplers._layout import Layout, Segment
-from toolkit_plugins.samplers._side import SCALE_BITS, Side, choose_rates, far_out
+from toolkit_plugins.samplers._side import LARGEST_SCALE, Side, choose_side
 from toolkit_plugins.samplers._table import value_table
 
 LEAST_R = 2.0**-7
 """Narrower targets are searched for as if they were this wide: no dim sends more than 8 bits."""
 FARTHEST = 64.0
 """As far out as the search looks."""
-LEAST_BITS = 0.25
-"""Channels with less get no rate."""
 SURVIVOR_BYTES = 2**27
 """Of one segment's search."""
 
@@ -54,7 +52,7 @@ SURVIVOR_BYTES = 2**27
 class TrellisOptions(Options, frozen=True):
     """Options of the trellis."""
 
-    nu: Annotated[int, Meta(ge=8, le=16)] = 12
+    nu: Annotated[int, Meta(ge=8, le=18)] = 12
     """log2 of the number of states: the encoder's time doubles with each, J falls."""
     segment: Annotated[int, Meta(ge=256, le=2**20)] = 8192
     """Dims that are coded together, at most; segments run in threads."""
@@ -97,14 +95,7 @@ class Trellis(Sampler):
             raise UsageError("trellis: targets must be finite, their widths positive")
         channels, height, width = d.shape
         layout = Layout((channels, height, width), self.options.segment, random)
-        shifts = np.empty(d.shape, np.float32)
-        wanted = np.empty(channels)
-        for channel in range(channels):  # one at a time: float64 copies of a level are large
-            shifts[channel] = far_out(d[channel], r[channel], self.options.nu)
-            wanted[channel] = kl_bits(d[channel] - shifts[channel], r[channel]).mean()
-        wanted *= self.options.scale
-        wanted[wanted * height * width < LEAST_BITS] = 0
-        side = Side(choose_rates(wanted, height * width), 1 << SCALE_BITS, shifts.ravel())
+        side = choose_side(d, r, self.options.nu, self.options.scale)
         if max_bytes is not None:
             side = self._fit(layout, side, max_bytes)
         header = side.write()
@@ -117,9 +108,10 @@ class Trellis(Sampler):
         nu = self.options.nu
         table = value_table(nu)
         window = SURVIVOR_BYTES >> (nu - 1)
+        rates = side.rates()
 
         def run(number: int) -> NDArray[np.uint8]:
-            segment = layout.segment(number, side.rates, nu)
+            segment = layout.segment(number, rates, nu)
             bits = np.empty(segment.bits, np.uint8)
             if segment.bits:
                 near = d[segment.dims] - side.shifts[segment.dims]
@@ -141,9 +133,10 @@ class Trellis(Sampler):
         table = value_table(nu)
         bits = np.unpackbits(np.frombuffer(payload, np.uint8))
         out = np.empty(layout.dims, np.float32)
+        rates = side.rates()
         at = 0
         for number in range(layout.segments):
-            segment: Segment = layout.segment(number, side.rates, nu)
+            segment: Segment = layout.segment(number, rates, nu)
             if at + segment.bits > len(bits):
                 raise BadStream(f"trellis: {len(bits)} bits are there, more are wanted")
             _viterbi.walk(
@@ -160,10 +153,10 @@ class Trellis(Sampler):
         room = max_bytes - len(side.scaled(0).write())
         if room < 0:
             raise UsageError(f"trellis: {max_bytes} bytes are {-room} too few for the rates alone")
-        low, high = 0, (16 << SCALE_BITS) - 1
+        low, high = 0, LARGEST_SCALE
         while low < high:
             middle = (low + high + 1) // 2
-            if layout.total(side.scaled(middle).rates, self.options.nu) <= 8 * room:
+            if layout.total(side.scaled(middle).rates(), self.options.nu) <= 8 * room:
                 low = middle
             else:
                 high = middle - 1
