@@ -50,6 +50,14 @@ class BitWriter:
         self.unary(lengths)
         self.write(successors - (np.int64(1) << lengths), lengths)
 
+    def delta(self, values: ArrayLike) -> None:
+        """Numbers >= 0 in the Elias delta code of their successors v + 1 = n:
+        log2 n + 2 log2(log2 n + 1) + 1 bits, logarithms rounded down."""
+        successors = np.atleast_1d(np.asarray(values, np.int64)) + 1
+        lengths = bit_length(successors) - 1
+        self.gamma(lengths)
+        self.write(successors - (np.int64(1) << lengths), lengths)
+
     def increasing(self, values: Ints, limit: int) -> None:
         """Strictly increasing numbers below ``limit`` in the Elias-Fano code, about
         2 + log2(limit / n) bits each; their count is the reader's to know."""
@@ -121,6 +129,13 @@ class BitReader:
         lengths = self.unary(count)
         if count and int(lengths.max()) > 61:
             raise BadStream(f"bit {self.at}: a number of more than 61 bits")
+        return (np.int64(1) << lengths) - 1 + self.read(lengths)
+
+    def delta(self, count: int) -> Ints:
+        """``count`` numbers below 2^51."""
+        lengths = self.gamma(count)
+        if count and int(lengths.max()) > 50:
+            raise BadStream(f"bit {self.at}: a number of more than 50 bits")
         return (np.int64(1) << lengths) - 1 + self.read(lengths)
 
     def increasing(self, count: int, limit: int) -> Ints:

@@ -12,7 +12,7 @@ Works with any sampler: it sees another target, that's all.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,10 @@ class Refined(Sampler):
     @threads.setter
     def threads(self, threads: int | None) -> None:
         self.inner.threads = threads  # type: ignore[attr-defined]
+
+    def identity(self) -> dict[str, Any]:
+        """Of the sampler behind it."""
+        return self.inner.identity()
 
     def encode(self, d: Array, r: Array, random: SharedRandom) -> CodedSample:
         """Code a sample; see ``Sampler.encode``."""

@@ -58,6 +58,11 @@ class SamplerChoice:
         refine = {"refine": True} if self.refine else {}
         return {"sampler": self.spec.name, **refine, **to_mapping(self.options)}
 
+    def identity(self) -> dict[str, Any]:
+        """Name, options, and what else a stream depends on. Raises what the sampler does for
+        tables that aren't there."""
+        return {**self.config(), **self.build().identity()}
+
 
 def pack_choice(choice: SamplerChoice) -> bytes:
     """The options that differ from the defaults, MessagePack, keyed by their place.

@@ -61,6 +61,10 @@ class Sampler(ABC):
         by the shape and the length of the data whatever they hold.
         """
 
+    def identity(self) -> dict[str, Any]:
+        """What, beside the options, streams depend on: hashes of tables that aren't sent."""
+        return {}
+
 
 def kl_bits(d: Array, r: Array) -> NDArray[np.float64]:
     """KL[N(d, r^2) || N(0, 1)] of each latent, in bits."""

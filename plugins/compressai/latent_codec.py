@@ -116,7 +116,7 @@ class LatentCodec(Codec):
     def identity(self) -> dict[str, Any]:
         known: dict[str, Any] = {"stream_version": STREAM_VERSION}
         if self.options.coding == "sampled":
-            known["sampler"] = self.choice().config()
+            known["sampler"] = self.choice().identity()
         return known
 
     def choice(self) -> SamplerChoice:

@@ -40,7 +40,7 @@ from toolkit_plugins.pln.ladder import LEVELS, PLNLadder
 
 if TYPE_CHECKING:
     from toolkit.codec import ImageLike, LatentLevel, Pixels
-    from toolkit.ladder import Target
+    from toolkit.ladder import EncodeLadder, Target
     from toolkit.plugins import Plugins
     from toolkit.sampling import Sampler
     from toolkit.specs import CodecSpec
@@ -63,6 +63,9 @@ class PLNCodecOptions(Options, frozen=True):
     """Sampler of the upper level."""
     seed: Annotated[int, Meta(ge=0, le=255)] = 0
     """Of the shared random numbers."""
+    effort: Annotated[int, Meta(ge=0, le=10000)] = 0
+    """Gradient steps that refine the posterior of each picture before it is coded. Encoder
+    only: files don't say it, decoders take no longer."""
 
 
 @cache
@@ -113,7 +116,7 @@ class PLNCodec(Codec):
         return {
             "stream_version": STREAM_VERSION,
             "weights": load_weights(self.weights).fingerprint.hex(),
-            **{name: choice.config() for name, choice in self.choices.items()},
+            **{name: choice.identity() for name, choice in self.choices.items()},
         }
 
     def targets(self, pixels: Pixels, point: float) -> list[tuple[str, Any, Any]]:
@@ -121,8 +124,17 @@ class PLNCodec(Codec):
         return [(t.name, t.d, t.r) for t in self._sampled(pixels, point)[0]]
 
     def _sampled(self, pixels: Pixels, point: float) -> tuple[list[Target], Pixels]:
-        ladder = load_model(self.weights, "float32").encode(as_rgb(pixels), _rate(point))
-        return sample_ladder(ladder, self.options.seed)
+        return sample_ladder(self._ladder(pixels, point), self.options.seed)
+
+    def _ladder(self, pixels: Pixels, point: float) -> EncodeLadder:
+        effort = None
+        if self.options.effort:
+            from toolkit_plugins.pln.effort import Effort
+
+            objective = load_weights(self.weights).objective
+            effort = Effort(self.options.effort, objective, self.options.seed)
+        model = load_model(self.weights, "float32")
+        return model.encode(as_rgb(pixels), _rate(point), effort)
 
     def latent_levels(self, pixels: Pixels, point: float) -> list[LatentLevel]:
         ladder = load_model(self.weights, "float32")
@@ -156,8 +168,7 @@ class PLNCodec(Codec):
         samplers = self.samplers()
         if max_bytes is not None:
             samplers = fill(samplers, file_of, max_bytes)
-        ladder = load_model(self.weights, "float32").encode(as_rgb(pixels), _rate(point))
-        coded = encode_ladder(ladder, samplers, self.options.seed)
+        coded = encode_ladder(self._ladder(pixels, point), samplers, self.options.seed)
         data = file_of(*(rung.coded.data for rung in coded.rungs))
         streams = [len(heads[r.name]) + len(r.coded.data) for r in coded.rungs]
         streams += [len(alpha)] if alpha is not None else []

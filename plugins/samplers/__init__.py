@@ -57,3 +57,17 @@ def toolkit_samplers() -> Iterable[SamplerSpec]:
         tag="rej",
         reference="Harsha et al. 2007",
     )
+    yield SamplerSpec(
+        "harsha",
+        "exact draws, each latent by itself, without a budget; numbers in Elias's delta code",
+        "toolkit_plugins.samplers.harsha:Harsha",
+        tag="har",
+        reference="Harsha et al. 2007",
+    )
+    yield SamplerSpec(
+        "astar",
+        "exact draws of blocks by A* coding, the Poisson functional representation",
+        "toolkit_plugins.samplers.astar:AStar",
+        tag="ast",
+        reference="Li and El Gamal 2018; Flamich, Markou and Hernandez-Lobato 2022",
+    )

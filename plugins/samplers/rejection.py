@@ -13,35 +13,45 @@ than P), and what is left, 1 - p*_i = Q(interval) - S_i P(interval), has a close
 After 2^B draws a latent is sent by value, in 16 bits of fixed point. Corrected against the
 text: draws come from P, not from Q; that value is drawn from what is left of Q,
 (Q - p_N) / (1 - p*_N), without which the sample wouldn't be exact; the encoder goes on with the
-value as it will be read. The numbers of the draws are entropy-coded by their counts in this
-level, channels of about equal KL divergence together.
+value as it will be read.
+
+The numbers of the draws are entropy-coded, channels of about equal KL divergence together: by
+``counts`` that were estimated before (``toolkit counts``), or, where none are named, by their
+counts in this level, which are sent.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from msgspec import Meta
-from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from toolkit.badfile import BadStream
 from toolkit.bits import BitReader, BitWriter, Ints
+from toolkit.counts import (
+    FINGERPRINT_BITS,
+    NAME,
+    Counts,
+    counts_of_stream,
+    find_counts,
+    read_counts,
+)
+from toolkit.errors import UsageError
 from toolkit.integers import read_integers, write_integers
 from toolkit.options import Options
 from toolkit.randomness import SharedRandom
 from toolkit.sampling import Array, CodedSample, Sampler, kl_bits
+from toolkit_plugins.samplers._weights import Floats, mass_left, off_one, weights
 
 _BEYOND = 4
 """Latents with a KL so many bits over B aren't tried: hardly one would be accepted."""
 _VALUE_BITS = 16
 _HALF = 2 ** (_VALUE_BITS - 1)
 _LOWEST_OCTAVE, _HIGHEST_OCTAVE = -6, 4
+_OCTAVES = _HIGHEST_OCTAVE - _LOWEST_OCTAVE + 1
 _TRIES = 10_000
-_NEAR_ONE = 1e-4
-
-Floats = NDArray[np.float64]
 
 
 class RejectionOptions(Options, frozen=True):
@@ -49,6 +59,8 @@ class RejectionOptions(Options, frozen=True):
 
     bits: Annotated[int, Meta(ge=1, le=12)] = 8
     """B: at most 2^B draws a latent."""
+    counts: Annotated[str, Meta(pattern=f"{NAME}|^$")] = ""
+    """Index counts by name, as ``toolkit counts`` makes them; empty: sent with the level."""
 
 
 class Rejection(Sampler):
@@ -63,11 +75,16 @@ class Rejection(Sampler):
         if not (np.isfinite(d).all() and np.isfinite(r).all() and (r > 0).all()):
             raise ValueError("targets must be finite, their scales positive")
         octaves = _octaves(d, r)
+        counts = self._counts()
         search = _Search(d, r, random, self.options.bits)
         writer = BitWriter()
+        if counts is not None:
+            writer.write(counts.fingerprint, FINGERPRINT_BITS)
         write_integers(writer, octaves)
         side_bits = writer.bits
-        write_integers(writer, search.numbers, np.repeat(octaves, d[0].size))
+        (write_integers if counts is None else counts.write)(
+            writer, search.numbers, np.repeat(octaves, d[0].size)
+        )
         before = writer.bits
         escaped = np.flatnonzero(search.numbers == search.limit)
         values = _write_values(writer, search.leftovers(escaped))
@@ -78,17 +95,55 @@ class Rejection(Sampler):
     def decode(self, data: bytes, shape: tuple[int, int, int], random: SharedRandom) -> Array:
         """See ``Sampler.decode``."""
         reader = BitReader(data)
+        counts = None
+        if self.options.counts:
+            found = reader.number(FINGERPRINT_BITS)
+            counts = counts_of_stream(self.options.counts, found, _folders())
+            self._check(counts, BadStream)
         octaves = read_integers(reader, shape[0])
         latents = shape[1] * shape[2]
-        if octaves.max(initial=0) > _HIGHEST_OCTAVE - _LOWEST_OCTAVE:
+        if octaves.max(initial=0) >= _OCTAVES:
             raise BadStream("a channel's rate is off the scale")
-        numbers = read_integers(reader, shape[0] * latents, np.repeat(octaves, latents))
+        contexts = np.repeat(octaves, latents)
+        if counts is None:
+            numbers = read_integers(reader, len(contexts), contexts)
+        else:
+            numbers = counts.read(reader, contexts)
         limit = 1 << self.options.bits
         if numbers.max(initial=0) > limit:
             raise BadStream("a draw beyond the last one")
         values = _read_values(reader, int(np.count_nonzero(numbers == limit)))
         reader.finish()
         return self._values(numbers, values, random).reshape(shape)
+
+    def count_indices(self, d: Array, r: Array, random: SharedRandom) -> Ints:
+        """How often each number is sent for a level, by octave of the channels' KL divergence:
+        (octaves, 2^B + 1), the last for latents that are sent by value."""
+        numbers = _Search(d, r, random, self.options.bits).numbers
+        symbols = (1 << self.options.bits) + 1
+        cells = np.repeat(_octaves(d, r), d[0].size) * symbols + numbers
+        return np.bincount(cells, minlength=_OCTAVES * symbols).reshape(_OCTAVES, symbols)
+
+    def identity(self) -> dict[str, Any]:
+        """See ``Sampler.identity``. Raises MissingError, InputError or UsageError."""
+        counts = self._counts()
+        return {} if counts is None else {"counts_hash": f"{counts.fingerprint:08x}"}
+
+    def _counts(self) -> Counts | None:
+        """The counts that the options name."""
+        if not self.options.counts:
+            return None
+        counts = read_counts(find_counts(self.options.counts, _folders()))
+        self._check(counts, UsageError)
+        return counts
+
+    def _check(self, counts: Counts, error: type[Exception]) -> None:
+        shape = (_OCTAVES, (1 << self.options.bits) + 1)
+        if counts.table.shape != shape:
+            raise error(
+                f"index counts '{self.options.counts}' are of {counts.table.shape} contexts and "
+                f"numbers; with bits = {self.options.bits} it takes {shape}"
+            )
 
     def _values(self, numbers: Ints, values: Array, random: SharedRandom) -> Array:
         """What the decoder makes of the numbers; the encoder calls it too."""
@@ -109,8 +164,7 @@ class _Search:
     def __init__(self, d: Array, r: Array, random: SharedRandom, bits: int) -> None:
         self.limit = 1 << bits
         self.d, r64 = d.ravel().astype(np.float64), r.ravel().astype(np.float64)
-        # weights of r = 1 exactly are no quadratic function
-        self.r = np.where(np.abs(r64 - 1) < _NEAR_ONE, 1 - _NEAR_ONE, r64)
+        self.r = off_one(r64)
         self.sums = np.zeros(len(self.d))
         """S of the draws that were made."""
         self.private = random.private()
@@ -127,13 +181,11 @@ class _Search:
             if not len(active):
                 break
             self.sums[active] += part
-            left[active] = _left(self.d[active], self.r[active], self.sums[active])
+            left[active] = mass_left(self.d[active], self.r[active], self.sums[active])
 
     def _weights(self, latents: Ints, x: Floats) -> Floats:
         """Q / P at x."""
-        d, r = self.d[latents], self.r[latents]
-        weights: Floats = np.exp(np.minimum((x * x - ((x - d) / r) ** 2) / 2 - np.log(r), 700))
-        return weights
+        return weights(self.d[latents], self.r[latents], x)
 
     def leftovers(self, latents: Ints) -> Array:
         """A draw of (Q - S P)^+ for each: draws of Q, thinned."""
@@ -150,25 +202,14 @@ class _Search:
         return values.astype(np.float32)
 
 
-def _left(d: Floats, r: Floats, s: Floats) -> Floats:
-    """1 - int min(Q, s P) = Q(A) - s P(A), A being where Q > s P."""
-    a, b = (1 - 1 / (r * r)) / 2, d / (r * r)
-    c = -np.log(r) - d * d / (2 * r * r) - np.log(s)
-    square = b * b - 4 * a * c
-    root = np.sqrt(np.maximum(square, 0))
-    low, high = np.sort([(-b + root) / (2 * a), (-b - root) / (2 * a)], axis=0)
-    q = ndtr((high - d) / r) - ndtr((low - d) / r)
-    p = ndtr(high) - ndtr(low)
-    inside = r < 1
-    q, p = np.where(inside, q, 1 - q), np.where(inside, p, 1 - p)
-    # no roots: A is empty, or everything for a Q that is wider than P (q = p = 1 above)
-    left: Floats = np.maximum(np.where(inside & (square <= 0), 0, q - s * p), 0)
-    return left
-
-
 def _draws(random: SharedRandom, latents: Ints, numbers: Ints, bits: int) -> Array:
     """Draw ``numbers[i]`` of latent ``latents[i]``."""
     return random.normals(0, (latents << bits) + numbers, 1)[:, 0]
+
+
+def _folders() -> list[Path]:
+    """Where counts that ship are: beside the weights that they were made with."""
+    return sorted(Path(__file__).parents[1].glob("*/weights"))
 
 
 def _octaves(d: Array, r: Array) -> Ints:

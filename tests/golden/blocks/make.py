@@ -26,6 +26,8 @@ SAMPLERS = {
     "ordered": {"sampler": "ordered"},
     "poisson": {"sampler": "poisson", "bits": 10},
     "rejection": {"sampler": "rejection"},
+    "harsha": {"sampler": "harsha"},
+    "astar": {"sampler": "astar"},
 }  # fmt: skip
 SHAPES = {"one": (1, 1, 1), "odd": (3, 5, 7), "level": (16, 12, 18), "far": (4, 8, 8)}
 
