@@ -171,6 +171,11 @@ def _plot(axis: Axes, curve: Curve, label: str, **style: Any) -> None:
 # -- 4.2 and 4.9 ----------------------------------------------------------------
 
 
+def _colour(table: Table, codec: str) -> str:
+    """The codec's, the same in all figures."""
+    return COLOURS[table.codecs.index(codec) % len(COLOURS)]
+
+
 def _figure_4_2(codecs: Sequence[str], table: Table, thesis: Thesis) -> Figure:
     """What level 2 costs, in bits per pixel and in percent of the rate."""
     figure, axes = _new("Figure 4.2: contribution of the second level to the rate")
@@ -180,8 +185,8 @@ def _figure_4_2(codecs: Sequence[str], table: Table, thesis: Thesis) -> Figure:
     for axis, points, label, percent in zip(axes, theirs, labels, (False, True), strict=True):
         ink = {"color": _INK["pln"], "linewidth": 1, "marker": "o"}
         _plot(axis, points, "thesis: PLN, kodim01", **ink)
-        for number, codec in enumerate(codecs):
-            look = {"color": COLOURS[number % len(COLOURS)]}
+        for codec in codecs:
+            look = {"color": _colour(table, codec)}
             for image in dict.fromkeys(row["image"] for row in table.rows):
                 rows = [r for r in table.rows if (r["codec"], r["image"]) == (codec, image)]
                 _plot(axis, _second_level(rows, percent), "", linewidth=0.5, alpha=0.4, **look)
@@ -207,9 +212,9 @@ def _figure_4_9(codecs: Sequence[str], table: Table, thesis: Thesis) -> Figure:
     for axis, way in zip(axes, ("encode", "decode"), strict=True):
         theirs = [(float(r["bpp"]), float(r[f"{way}_s"])) for r in thesis.notebook]
         _plot(axis, theirs, "thesis: PLN", color=_INK["pln"], linewidth=1, marker="o")
-        for number, codec in enumerate(codecs):
+        for codec in codecs:
             means = [mean for mean in table.means if mean["codec"] == codec]
-            colour = COLOURS[number % len(COLOURS)]
+            colour = _colour(table, codec)
             for name, style, what in (
                 (f"{way}_s", "-", codec),
                 (f"coder_{way}_s", ":", f"{codec}, coder alone"),

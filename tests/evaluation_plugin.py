@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from toolkit import hookimpl
-from toolkit.codec import Codec, Decoded, DecodeSettings, Encoded, Theoretical
+from toolkit.codec import Codec, Decoded, DecodeSettings, Encoded, LatentLevel, Theoretical
 from toolkit.container import BadStream
 from toolkit.options import Options
 from toolkit.specs import CodecSpec, Knob, MetricSpec
@@ -27,6 +27,7 @@ RAISES, DIES, HANGS, WRONG_SHAPE, DIFFERS = 1, 2, 3, 4, 5
 class GridOptions(Options):
     level: int = 6
     delay: float = 0.0
+    latents: bool = False
 
 
 class Grid(Codec):
@@ -69,6 +70,17 @@ class Grid(Codec):
 
     def theoretical(self, pixels, point):
         return Theoretical(100.0, (pixels // 2 * 2).astype(np.uint8))
+
+    def latent_levels(self, pixels, point):
+        """A top level of noise that explains nothing, and one that is mostly its prior."""
+        if not self.options.latents:
+            return None
+        noise = np.random.default_rng(0).normal(size=(3, 4, 6)).astype(np.float32)
+        ones = np.ones_like(noise)
+        top = LatentLevel("level2", 0 * ones, ones, noise, ones / 2, noise)
+        ramp = np.arange(24, dtype=np.float32).reshape(1, 4, 6) * ones
+        low = LatentLevel("level1", ramp, point * ones, ramp + noise, ones / point, ramp + noise)
+        return [top, low]
 
     def identity(self):
         return {"stream_version": int(os.environ.get("GRID_VERSION", "1"))}

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli import say
+from toolkit.cli import say, session
 
 
 def report(
@@ -30,12 +30,21 @@ def report(
         Path | None,
         typer.Option(
             help="Folder with the thesis's own points (thesis_*.csv): draw its figures 4.1, 4.2 "
-            "and 4.9 beside ours."
+            "and 4.9 beside ours, and its cross-sections of the latent space."
+        ),
+    ] = None,
+    latents: Annotated[
+        str | None,
+        typer.Option(
+            metavar="IMAGE",
+            help="Draw cross-sections of this image's latents; with --thesis kodim21, else the "
+            "first, are drawn anyway.",
         ),
     ] = None,
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Rate-distortion report",
 ) -> None:
     """Write one self-contained HTML page, with plots, CSV files and CompressAI's JSON beside it."""
+    from toolkit_evaluation.cross_sections import cross_sections
     from toolkit_evaluation.recorded import read_run
     from toolkit_evaluation.reference import references_for
     from toolkit_evaluation.report import ReportSettings, write_report
@@ -48,9 +57,13 @@ def report(
     folder = out or run / "report"
     points = read_thesis(thesis) if thesis else None
     print(write_report(recorded, folder, settings, say))
-    if points is not None:
-        for path in thesis_figures(recorded.table, points, folder / "thesis"):
-            print(path)
+    paths = thesis_figures(recorded.table, points, folder / "thesis") if points else []
+    if points or latents:
+        paths += cross_sections(
+            recorded, session().plugins, latents, folder / ("thesis" if points else "latents"), say
+        )
+    for path in paths:
+        print(path)
 
 
 def register(app: typer.Typer) -> None:
