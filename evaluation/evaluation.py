@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 
 from toolkit.errors import UsageError
 from toolkit.plugins import Plugins, load_plugins
+from toolkit.processors import processors
 from toolkit.registry import Preset, load_registry
 from toolkit_evaluation.bench import Bench, Job, set_threads
 from toolkit_evaluation.datasets import ImageFile, find_images
@@ -121,7 +121,7 @@ class Plan:
 
     def _workers(self) -> Workers:
         execution = self.execution
-        threads = execution.threads or max(1, (os.cpu_count() or 1) // execution.workers)
+        threads = execution.threads or max(1, processors() // execution.workers)
         return Workers(
             execution.workers, self.settings, self.plugins.files, threads, execution.timeout
         )

@@ -58,8 +58,8 @@ def explained(level: LatentLevel) -> Numbers:
     prior or sample, below 0 where the prior mean is worse than none."""
     left = (level.sample - level.prior_mean).astype(np.float64).var((1, 2))
     total = level.sample.astype(np.float64).var((1, 2))
-    share: Numbers = 1 - np.divide(left, total, out=np.ones(len(left)), where=total > 0)
-    return share
+    ratio: Numbers = np.divide(left, total, out=np.ones_like(total), where=total > 0)
+    return 1.0 - ratio
 
 
 def statistics(level: LatentLevel) -> Iterator[dict[str, Any]]:

@@ -22,7 +22,6 @@ moved by a whole number that is sent. Segments of the level are independent of e
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, ClassVar
@@ -34,6 +33,7 @@ from numpy.typing import NDArray
 from toolkit.badfile import BadStream
 from toolkit.errors import UsageError
 from toolkit.options import Options
+from toolkit.processors import threads_allowed
 from toolkit.randomness import SharedRandom
 from toolkit.sampling import Array, CodedSample, Sampler
 from toolkit_plugins.samplers import _viterbi
@@ -67,7 +67,7 @@ class Trellis(Sampler):
     options: TrellisOptions
 
     threads: int | None = None
-    """Threads; None for as many as there are processors. No effect on the bytes."""
+    """Threads; None for ``threads_allowed()``. No effect on the bytes."""
 
     def encode(self, d: Array, r: Array, random: SharedRandom) -> CodedSample:
         """Code a sample; see ``Sampler.encode``. Raises UsageError for targets not finite."""
@@ -165,7 +165,7 @@ class Trellis(Sampler):
     def _map(
         self, function: Callable[[int], NDArray[np.uint8]], count: int
     ) -> list[NDArray[np.uint8]]:
-        threads = min(self.threads or os.cpu_count() or 1, count)
+        threads = min(self.threads or threads_allowed(), count)
         if threads == 1:
             return [function(i) for i in range(count)]
         with ThreadPoolExecutor(threads) as pool:
