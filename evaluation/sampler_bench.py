@@ -71,9 +71,14 @@ class Contender:
         return "+".join(dict.fromkeys(reversed(names)))
 
 
-def synthetic_levels(point: float, seed: int = 0) -> list[Level]:
-    """Two levels in the manner of a ladder for an image of 768 x 512 pixels."""
-    shapes = (("level2", (24, 16, 24), point / 3), ("level1", (128, 32, 48), point))
+def synthetic_levels(
+    point: float, seed: int = 0, width: int = 768, height: int = 512
+) -> list[Level]:
+    """Two levels in the manner of a ladder, for an image of so many pixels."""
+    shapes = (
+        ("level2", (24, -(-height // 32), -(-width // 32)), point / 3),
+        ("level1", (128, -(-height // 16), -(-width // 16)), point),
+    )
     return [
         (name, *synthetic_level(shape, top=top, bottom=top / 2000, seed=seed))
         for name, shape, top in shapes

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +115,69 @@ def test_command(monkeypatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert plot.read_text().lstrip().startswith("<?xml")
 
 
+def test_sizes(monkeypatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "sizes.json"
+    samplers = ("--sampler", "trellis,nu=8", "--sampler", "rejection,bits=4")
+    arguments = ("bench", "samplers", "--sizes", "40,256", *samplers, "--json", str(file))
+    assert run(monkeypatch, *arguments) == 0
+    rows = json.loads(file.read_text())["sizes"]
+    assert [(row["sampler"], row["side"]) for row in rows] == [
+        (name, side) for name in ("trellis", "rejection") for side in (40, 256)
+    ]
+    assert [row["latents"] for row in rows[:2]] == [24 * 4 + 128 * 9, 24 * 64 + 128 * 256]
+    assert all(row["encode_us"] > 0 and row["decode_us"] > 0 for row in rows)
+    assert rows[1]["kl_bits"] / rows[1]["latents"] == pytest.approx(
+        rows[0]["kl_bits"] / rows[0]["latents"], rel=0.2
+    )
+    table = capsys.readouterr().out
+    assert "us/latent" in table
+    assert "rejection,bits=4" in table
+
+
+MEMORY = """
+import json, sys
+from toolkit.plugins import load_plugins
+from toolkit.samplers import SamplerChoice
+from toolkit_evaluation.sampler_bench import Contender
+from toolkit_evaluation.sampler_scaling import scaling_rows
+
+class Codec:
+    choices = {"level1": SamplerChoice.from_options(load_plugins(), json.loads(sys.argv[1]), "")}
+    def samplers(self):
+        return dict.fromkeys(("level2", "level1"), self.choices["level1"].build())
+
+rows = scaling_rows([Contender("", Codec(), ())], json.loads(sys.argv[2]), repeat=2)
+print(json.dumps(rows))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sampler": "trellis", "nu": 8},
+        {"sampler": "greedy", "bits": 9},
+        {"sampler": "importance", "bits": 12},
+        {"sampler": "rejection"},
+        {"sampler": "harsha"},
+        {"sampler": "astar"},
+    ],
+    ids=lambda options: options["sampler"],
+)
+def test_time_and_memory_grow_with_the_latents_and_no_faster(options: dict[str, object]):
+    """Pictures of 64 x 64 to 4096 x 4096 pixels. In a process of its own: memory that this one
+    has free would hide what is taken."""
+    command = [sys.executable, "-c", MEMORY, json.dumps(options), "[64, 512, 4096]"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    _, middle, large = json.loads(ran.stdout)
+    for key in ("encode_us", "decode_us"):
+        # twice: caches are left behind, and other programs run beside this one
+        assert large[key] < 2 * middle[key], key
+    if middle["peak_bytes"] is not None:  # not known but on Linux
+        assert large["peak_bytes"] < max(1.2 * middle["peak_bytes"], 200)
+    assert large["j_percent"] == pytest.approx(middle["j_percent"], abs=3)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -121,6 +186,9 @@ def test_command(monkeypatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (("--synthetic", "--sampler", "trellis,nu=99"), "nu"),
         (("--synthetic", "--codec", "jpeg"), "sends no samples"),
         (("--synthetic", "samples"), "--synthetic goes without images"),
+        (("--sizes", "64", "samples"), "--sizes goes without images"),
+        (("--sizes", "64,x"), "--sizes 64,x: sides in pixels"),
+        (("--sizes", "0"), "--sizes 0: sides in pixels"),
     ],
 )
 def test_command_refuses(monkeypatch, capsys, arguments, message):

@@ -16,12 +16,22 @@ SAMPLERS = [
     {"sampler": "trellis", "nu": 12},
     {"sampler": "importance"},
     {"sampler": "greedy"},
+    {"sampler": "irec"},
+    {"sampler": "ordered"},
+    {"sampler": "poisson"},
+    {"sampler": "rejection"},
+    {"sampler": "harsha"},
+    {"sampler": "astar"},
 ]
 
 
 @pytest.fixture(params=SAMPLERS, ids=lambda options: "-".join(map(str, options.values())))
 def sampler(request: pytest.FixtureRequest):
     return SamplerChoice.from_options(load_plugins(), request.param, "benchmark").build()
+
+
+def test_all_samplers_are_here():
+    assert {options["sampler"] for options in SAMPLERS} == set(load_plugins().samplers)
 
 
 LEVEL = synthetic_level((64, 24, 32))

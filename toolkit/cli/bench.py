@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -49,6 +51,13 @@ def samplers(
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="Latents that are made up; needs no weights.")
     ] = False,
+    sizes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIDE,SIDE...",
+            help="Time and memory on made-up latents of square pictures of these sides, in pixels.",
+        ),
+    ] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Runs; the fastest counts.")] = 1,
     no_psnr: Annotated[
         bool, typer.Option("--no-psnr", help="Don't code whole images to see the PSNR lost.")
@@ -63,6 +72,13 @@ def samplers(
     """Compare coded samplers on latents: bits, J, PSNR lost, time and memory."""
     from toolkit_evaluation.sampler_bench import SYNTHETIC_POINTS, SamplerBench
 
+    if sizes is not None:
+        if images or synthetic or plot is not None or len(point or ()) > 1:
+            raise UsageError(
+                "--sizes goes without images, --synthetic, --plot and a second --point"
+            )
+        _scaling(_contenders(codec, option, sampler), _sides(sizes), point, repeat, json)
+        return
     if not synthetic and not images:
         raise UsageError("name images, or say --synthetic")
     if synthetic and images:
@@ -76,6 +92,47 @@ def samplers(
         with_psnr=not no_psnr,
     )
     _report(work, _run(work), json, plot)
+
+
+def _sides(text: str) -> list[int]:
+    """Raises UsageError."""
+    try:
+        sides = [int(side) for side in text.split(",")]
+    except ValueError:
+        sides = [0]
+    if not all(1 <= side <= 2**14 for side in sides):
+        raise UsageError(f"--sizes {text}: sides in pixels, 1 to {2**14}, with commas between them")
+    return sides
+
+
+def _scaling(
+    contenders: list[Contender],
+    sides: list[int],
+    points: list[float] | None,
+    repeat: int,
+    json: str | None,
+) -> None:
+    from rich.console import Console
+
+    from toolkit_evaluation.sampler_scaling import (
+        POINT,
+        scaling_json,
+        scaling_rows,
+        scaling_table,
+    )
+
+    (point,) = points or [POINT]
+    with _progress(len(contenders) * len(sides)) as step:
+        rows = scaling_rows(
+            contenders,
+            sides,
+            point,
+            repeat=repeat,
+            on_row=lambda row: step(f"{row['preset']} {row['side']}"),
+        )
+    _write(scaling_json(rows), json)
+    if json != "-":
+        Console(width=None if sys.stdout.isatty() else 160).print(scaling_table(rows))
 
 
 def _contenders(
@@ -127,19 +184,21 @@ def _pixels(images: list[str]) -> dict[str, Any]:
     return {image.name: as_pixels(image.path) for image in find_images(images)}
 
 
-def _run(work: SamplerBench) -> list[dict[str, Any]]:
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[str], None]]:
+    """A progress bar on standard error, if that is a terminal: to be called with each title."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("starting", total=work.total)
+        bar = progress.add_task("starting", total=total)
+        yield lambda title: progress.update(bar, advance=1, description=title)
 
-        def on_row(row: dict[str, Any]) -> None:
-            title = f"{row['image']} {row['preset']} {row['point']:g}"
-            progress.update(bar, advance=1, description=title)
 
-        return work.run(on_row)
+def _run(work: SamplerBench) -> list[dict[str, Any]]:
+    with _progress(work.total) as step:
+        return work.run(lambda row: step(f"{row['image']} {row['preset']} {row['point']:g}"))
 
 
 def _report(
@@ -147,21 +206,26 @@ def _report(
 ) -> None:
     from rich.console import Console
 
-    from toolkit.files import write_bytes_atomically
     from toolkit_evaluation.figure import save
     from toolkit_evaluation.sampler_report import merit_figure, sampler_table, to_json
 
-    if json == "-":
-        sys.stdout.buffer.write(to_json(means, work.rows))
-        sys.stdout.buffer.flush()
-    else:
-        wide = None if sys.stdout.isatty() else 160
-        Console(width=wide).print(sampler_table(means))
-        if json is not None:
-            write_bytes_atomically(Path(json), to_json(means, work.rows))
+    _write(to_json(means, work.rows), json)
+    if json != "-":
+        Console(width=None if sys.stdout.isatty() else 160).print(sampler_table(means))
     if plot is not None:
         save(merit_figure(means), plot)
         say(f"plot in {plot}")
+
+
+def _write(data: bytes, json: str | None) -> None:
+    """To a file, or to standard output for ``-``."""
+    from toolkit.files import write_bytes_atomically
+
+    if json == "-":
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    elif json is not None:
+        write_bytes_atomically(Path(json), data)
 
 
 def register(app: typer.Typer) -> None:
