@@ -18,6 +18,7 @@ from toolkit_plugins.pln.model import PLN, product_of_gaussians
 if TYPE_CHECKING:
     from toolkit.codec import Pixels
     from toolkit.ladder import DecodeLadder, EncodeLadder, Shape
+    from toolkit_plugins.pln.effort import Effort
 
 SMALLEST_R = 1e-6
 LEVELS = ("level2", "level1")
@@ -67,15 +68,22 @@ class PLNLadder:
         pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8)
         return pixels.permute(1, 2, 0).contiguous().numpy()
 
-    def encode(self, pixels: Pixels, rate: float) -> EncodeLadder:
-        """Targets of level 2, then of level 1 given the z2 that was coded."""
+    def encode(self, pixels: Pixels, rate: float, effort: Effort | None = None) -> EncodeLadder:
+        """Targets of level 2, then of level 1 given the z2 that was coded; both refined for
+        this picture where there is an ``effort``."""
         height, width = pixels.shape[:2]
         blend = self._blend(rate)
         x = self._tensor(mirrored(pixels).transpose(2, 0, 1).astype(np.float32) / 255)
         mu_x, log_s_x = self._call(self.model.encode1, x, blend)
-        c2 = yield _target("level2", *self._call(self.model.posterior2, mu_x, blend))
+        d2, log_r2 = self._call(self.model.posterior2, mu_x, blend)
+        refinement = effort.refinement(self.model, x, (height, width), rate) if effort else None
+        if refinement:
+            d2 = refinement.level2(mu_x, log_s_x, d2, log_r2)
+        c2 = yield _target("level2", d2, log_r2)
         mu_p, log_s_p = self._call(self.model.prior1, self._tensor(c2), blend)
         d, log_r, _ = product_of_gaussians(mu_x, log_s_x, mu_p, log_s_p)
+        if refinement:
+            d = refinement.level1(d, log_r, mu_p, log_s_p)
         c1 = yield _target("level1", d, log_r)
         z1 = mu_p + torch.exp(log_s_p) * self._tensor(c1)
         return self._to_pixels(z1, blend, height, width)
