@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toolkit.codec import Codec, as_pixels
+from toolkit_evaluation.hands import Apart, Hands, Here, Pair
 from toolkit_evaluation.measure import Row, Settings, Task, error_row, measure
 from toolkit_evaluation.verify import verify
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from toolkit.specs import Knob
 
 WARM_UP_SIDE = 64
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -42,13 +40,14 @@ class Bench:
     """Makes rows, keeping codecs open and the last image loaded.
 
     A codec's first encoding and decoding, of a small drawn picture, loads weights and compiles;
-    it isn't counted.
+    it isn't counted. Where the settings say so, codecs work in processes of their own.
     """
 
     def __init__(self, plugins: Plugins, settings: Settings) -> None:
         self.plugins = plugins
         self.settings = settings
-        self._codecs: dict[str, Codec] = {}
+        self._codecs: dict[str, tuple[Codec, Hands]] = {}
+        self._pair = Pair(plugins.files) if settings.separate else None
         self._image: tuple[Path, Pixels] | None = None
 
     def run(self, job: Job) -> Row:
@@ -57,11 +56,16 @@ class Bench:
             if job.stored is not None:
                 return verify(self.plugins, job.preset, job.stored)
             pixels = self.pixels(job.path)
-            codec = self._codec(job, pixels)
+            codec, hands = self._codec(job, pixels)
         except Exception as error:  # a codec may raise anything, and the run goes on
             return error_row(job.task, error)
         metrics: Mapping[str, Any] = self.plugins.metrics
-        return measure(codec, pixels, job.task, metrics, self.settings)
+        return measure(codec, pixels, job.task, metrics, self.settings, hands)
+
+    def close(self) -> None:
+        """End the processes that it has started."""
+        if self._pair is not None:
+            self._pair.close()
 
     def prepare(self, job: Job) -> None:
         """Open the job's codec and load what it needs; failures come back with the row."""
@@ -79,15 +83,16 @@ class Bench:
             self._image = (path, as_pixels(path))
         return self._image[1]
 
-    def _codec(self, job: Job, pixels: Pixels) -> Codec:
+    def _codec(self, job: Job, pixels: Pixels) -> tuple[Codec, Hands]:
         name = f"{job.preset.name} {job.preset.identity}"
         if name not in self._codecs:
             from toolkit.registry import open_codec
 
             codec = open_codec(self.plugins, job.preset)
             point = job.task.point if job.task.point is not None else _middle(codec.spec.knob)
-            _warm_up(codec, pixels.shape[2], point)
-            self._codecs[name] = codec
+            hands = Apart(self._pair, job.preset) if self._pair else Here(codec)
+            _warm_up(hands, pixels.shape[2], point)
+            self._codecs[name] = codec, hands
         return self._codecs[name]
 
 
@@ -95,25 +100,10 @@ def _middle(knob: Knob) -> float:
     return float((knob.low + knob.high) // 2) if knob.integer else (knob.low + knob.high) / 2
 
 
-def _warm_up(codec: Codec, channels: int, point: float) -> None:
+def _warm_up(hands: Hands, channels: int, point: float) -> None:
     ramp = np.linspace(0, 255, WARM_UP_SIDE)
     picture = np.add.outer(ramp, ramp[::-1])[:, :, None] / np.arange(2, 2 + channels)
     try:
-        codec.decode(codec.encode(picture.astype(np.uint8), point).data)
+        hands.decode(hands.encode(picture.astype(np.uint8), point, 1).result.data, 1)
     except Exception:  # the real call will say what is wrong
         return
-
-
-def set_threads(threads: int | None) -> None:
-    """Bound the threads of this process's numerical libraries; None leaves them alone.
-
-    Libraries not yet loaded, and those of child processes, go by environment variables.
-    """
-    if threads is None:
-        return
-    for name in _THREADS:
-        os.environ[name] = str(threads)
-    if "torch" in sys.modules:
-        import torch
-
-        torch.set_num_threads(threads)

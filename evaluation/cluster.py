@@ -14,9 +14,10 @@ from itertools import islice
 from typing import Any
 
 from toolkit.errors import MissingError
-from toolkit_evaluation.bench import Bench, Job, set_threads
+from toolkit_evaluation.bench import Bench, Job
 from toolkit_evaluation.measure import Row, error_row
 from toolkit_evaluation.pool import Workers
+from toolkit_evaluation.threads import set_threads
 
 CONNECT_S = 10
 WAITING = 4

@@ -16,13 +16,13 @@ from toolkit.errors import UsageError
 from toolkit.plugins import Plugins, load_plugins
 from toolkit.processors import processors
 from toolkit.registry import Preset, load_registry
-from toolkit_evaluation.bench import Bench, Job, set_threads
+from toolkit_evaluation.bench import Bench, Job
 from toolkit_evaluation.datasets import ImageFile, find_images
 from toolkit_evaluation.machine import versions
 from toolkit_evaluation.measure import Row, Settings, column, task_of
 from toolkit_evaluation.observers import Observers
 from toolkit_evaluation.pool import Workers, run_here, run_in_workers
-from toolkit_evaluation.runner import Entry, Execute, Run, make_entry
+from toolkit_evaluation.runner import Entry, Execute, Run, make_entries
 from toolkit_evaluation.store import FolderStore, MemoryStore
 from toolkit_evaluation.table import Table
 from toolkit_evaluation.target import Target
@@ -45,12 +45,16 @@ class Execution:
     """Threads of each worker's numerical libraries; None: the cores, shared out among several
     workers, or left to the libraries for one."""
     timeout: float | None = None
-    """Seconds that a row may take; where given, even one worker is a process of its own."""
+    """Seconds that a row may take. Where this or ``threads`` is given, even one worker is a
+    process of its own: libraries take the number of threads when they are loaded."""
     repeat: int = 1
     """Times to code and decode each; the fastest counts."""
     retry_errors: bool = False
     scheduler: str | None = None
     """Address of a Dask scheduler, whose workers then do the work."""
+    separate: bool = False
+    """Code in one process, decode in another: neither's time and memory has the other's share.
+    Rows that were measured otherwise are measured again."""
 
 
 @dataclass
@@ -65,6 +69,8 @@ class Plan:
     out: Path | None = None
     notice: Notice = _warn
     on_row: OnRow = lambda row, cached: None
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Presets that can't run here, and why."""
     started: str = field(default_factory=lambda: _now())
 
     @property
@@ -91,7 +97,7 @@ class Plan:
             rows = run.execute(self._execute())
             self._record(store, run, time.perf_counter() - start)
         more = tuple(column(name) for name in self.settings.metrics if name not in METRICS)
-        return Table(rows, more, self._anchor())
+        return Table(rows, more, self._anchor(), self.skipped)
 
     def _execute(self) -> Execute:
         execution = self.execution
@@ -99,8 +105,7 @@ class Plan:
             from toolkit_evaluation.cluster import run_on_cluster
 
             return partial(run_on_cluster, execution.scheduler, self._workers())
-        if execution.workers == 1 and execution.timeout is None:
-            set_threads(execution.threads)
+        if (execution.workers, execution.timeout, execution.threads) == (1, None, None):
             return partial(run_here, Bench(self.plugins, self.settings))
         return partial(run_in_workers, self._workers())
 
@@ -145,10 +150,13 @@ class Plan:
                 "computed": run.computed,
                 "anchor": self._anchor(),
                 "presets": [_preset_record(entry) for entry in self.entries],
+                "skipped": self.skipped,
                 "images": run.image_records or [_image_record(image) for image in self.images],
                 "metrics": list(self.settings.metrics),
                 "workers": self.execution.workers,
                 "repeat": self.execution.repeat,
+                "threads": self.execution.threads,
+                "separate": self.execution.separate,
                 "versions": versions(self.plugins),
             }
         )
@@ -200,15 +208,19 @@ def plan(
         plugins.metric(name).loaded  # noqa: B018 - raises MissingError for what isn't installed
     found = find_images(images)
     unique = list({preset.name: preset for preset in presets}.values())
+    entries, skipped = make_entries(
+        plugins, unique, lambda name: _points(points, name), targets, notice
+    )
     return Plan(
         plugins,
-        [make_entry(plugins, preset, _points(points, preset.name), targets) for preset in unique],
+        entries,
         found,
-        Settings(tuple(metrics), keep_files, execution.repeat),
+        Settings(tuple(metrics), keep_files, execution.repeat, execution.separate),
         execution,
         out,
         notice,
         on_row,
+        skipped,
     )
 
 
@@ -245,6 +257,7 @@ def evaluate(
     repeat: int = 1,
     retry_errors: bool = False,
     scheduler: str | None = None,
+    separate: bool = False,
     on_row: OnRow = lambda row, cached: None,
     notice: Notice = _warn,
 ) -> Table:
@@ -270,11 +283,13 @@ def evaluate(
         repeat: Times to code and decode; the fastest counts.
         retry_errors: Compute failed rows again.
         scheduler: Address of a Dask scheduler, whose workers then do the work.
+        separate: Code in one process and decode in another, for times and memory of each.
         on_row: Called with every row as it comes, and whether it was there already.
         notice: Called with one-line messages; by default they go to standard error.
 
     Raises UnknownName, UsageError, InputError or MissingError before anything runs; an image
-    that fails later gives a row of status ``error``.
+    that fails later gives a row of status ``error``. Of several presets, those that lack a program,
+    a package or weights are skipped; the table's ``skipped`` says why.
     """
     plugins = plugins or load_plugins()
     names = [presets] if isinstance(presets, (str, Preset)) else list(presets)
@@ -290,7 +305,7 @@ def evaluate(
         metrics=metrics,
         out=Path(out) if out else None,
         keep_files=Path(keep_files) if keep_files else None,
-        execution=Execution(workers, threads, timeout, repeat, retry_errors, scheduler),
+        execution=Execution(workers, threads, timeout, repeat, retry_errors, scheduler, separate),
         notice=notice,
         on_row=on_row,
     ).run()

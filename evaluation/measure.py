@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toolkit.codec import Codec, as_rgb, mode_of
-from toolkit.errors import ToolkitError
-from toolkit_evaluation.memory import PeakMemory
+from toolkit_evaluation.hands import Hands, Here, told
 from toolkit_evaluation.target import Target, find_point
 
 if TYPE_CHECKING:
-    from toolkit.codec import Decoded, Encoded, Pixels
+    from toolkit.codec import Pixels
     from toolkit.specs import MetricSpec
 
 Row = dict[str, Any]
@@ -84,13 +83,15 @@ def task_of(row: Row) -> Task:
 
 @dataclass(frozen=True)
 class Settings:
-    """How rows are made; none of it but ``repeat`` changes what is measured."""
+    """How rows are made; none of it changes what is measured but times and memory."""
 
     metrics: tuple[str, ...] = ("psnr", "ms-ssim")
     keep: Path | None = None
     """Folder for coded files and reconstructions."""
     repeat: int = 1
     """Times to code and decode; the fastest of each counts."""
+    separate: bool = False
+    """Whether coding and decoding have a process each."""
 
 
 def pixels_sha256(pixels: Pixels) -> str:
@@ -108,11 +109,7 @@ def key_of(
 
 def error_row(task: Task, error: BaseException | str, seconds: float = 0.0) -> Row:
     """A row that says why there is no result."""
-    if isinstance(error, (ToolkitError, str)):
-        text = str(error)
-    else:
-        text = f"{type(error).__name__}: {error}"
-    row: Row = {**task.row(), "status": "error", "error": " ".join(text.split()) or repr(error)}
+    row: Row = {**task.row(), "status": "error", "error": told(error)}
     return {**row, **dict.fromkeys(FIGURES), "file": None, "seconds": seconds}
 
 
@@ -122,14 +119,18 @@ def measure(
     task: Task,
     metrics: Mapping[str, MetricSpec],
     settings: Settings = Settings(),
+    hands: Hands | None = None,
 ) -> Row:
-    """The row of ``task``; whatever goes wrong with the image ends in an error row."""
+    """The row of ``task``; whatever goes wrong with the image ends in an error row.
+
+    ``hands`` code and decode; this process where None.
+    """
     start = time.perf_counter()
     try:
         if task.target is not None:
             target = Target.parse(task.target)
             task = replace(task, point=find_point(codec, pixels, target, metrics))
-        row = _measure(codec, pixels, task, metrics, settings)
+        row = _measure(codec, pixels, task, metrics, settings, hands or Here(codec))
     except Exception as error:  # a codec may raise anything, and the run goes on
         return error_row(task, error, time.perf_counter() - start)
     return {**row, "seconds": time.perf_counter() - start}
@@ -141,10 +142,12 @@ def _measure(
     task: Task,
     metrics: Mapping[str, MetricSpec],
     settings: Settings,
+    hands: Hands,
 ) -> Row:
     assert task.point is not None
-    encoded, encode_s, encode_peak = _encode(codec, pixels, task.point, settings.repeat)
-    decoded, decode_s, decode_peak = _decode(codec, encoded.data, settings.repeat)
+    coding = hands.encode(pixels, task.point, settings.repeat)
+    decoding = hands.decode(coding.result.data, settings.repeat)
+    encoded, decoded = coding.result, decoding.result
     if decoded.pixels.shape != pixels.shape:
         raise ValueError(f"decoded to {decoded.pixels.shape}, the image is {pixels.shape}")
     count = pixels.shape[0] * pixels.shape[1]
@@ -161,14 +164,15 @@ def _measure(
         **_quality(metrics, settings.metrics, pixels, decoded.pixels),
         **_theoretical(codec, pixels, task.point, metrics, settings.metrics),
         "level2_share": level2_share(encoded.parts),
-        "encode_s": encode_s,
-        "decode_s": decode_s,
+        "encode_s": coding.seconds,
+        "decode_s": decoding.seconds,
         "coder_encode_s": encoded.coder_seconds,
         "coder_decode_s": decoded.coder_seconds,
-        "network_encode_s": _rest(encode_s, encoded.coder_seconds),
-        "network_decode_s": _rest(decode_s, decoded.coder_seconds),
-        "encode_peak_mib": encode_peak,
-        "decode_peak_mib": decode_peak,
+        "network_encode_s": _rest(coding.seconds, encoded.coder_seconds),
+        "network_decode_s": _rest(decoding.seconds, decoded.coder_seconds),
+        "encode_peak_mib": coding.peak_mib,
+        "decode_peak_mib": decoding.peak_mib,
+        "separate": settings.separate,
         "matches_encoder": None if own is None else bool(np.array_equal(own, decoded.pixels)),
         "parts": dict(encoded.parts),
         "kl_bits": dict(encoded.kl_bits),
@@ -177,34 +181,6 @@ def _measure(
     }
     row["file"] = _keep(codec, settings.keep, task, encoded.data, decoded.pixels)
     return row
-
-
-def _encode(
-    codec: Codec, pixels: Pixels, point: float, repeat: int
-) -> tuple[Encoded, float, float | None]:
-    best: tuple[Encoded, float] | None = None
-    with PeakMemory() as peak:
-        for _ in range(repeat):
-            start = time.perf_counter()
-            encoded = codec.encode(pixels, point)
-            seconds = time.perf_counter() - start
-            if best is None or seconds < best[1]:
-                best = (encoded, seconds)
-    assert best is not None
-    return *best, peak.mebibytes
-
-
-def _decode(codec: Codec, data: bytes, repeat: int) -> tuple[Decoded, float, float | None]:
-    best: tuple[Decoded, float] | None = None
-    with PeakMemory() as peak:
-        for _ in range(repeat):
-            start = time.perf_counter()
-            decoded = codec.decode(data)
-            seconds = time.perf_counter() - start
-            if best is None or seconds < best[1]:
-                best = (decoded, seconds)
-    assert best is not None
-    return *best, peak.mebibytes
 
 
 def column(metric: str) -> str:

@@ -16,8 +16,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from toolkit_evaluation.bench import Bench, Job, set_threads
+from toolkit_evaluation.bench import Bench, Job
 from toolkit_evaluation.measure import Row, Settings, error_row
+from toolkit_evaluation.threads import threads_of_children
 
 OPENING = 300.0
 """Seconds that a worker may take to load a codec, where rows have a limit."""
@@ -27,8 +28,11 @@ ATTEMPTS = 2
 
 def run_here(bench: Bench, jobs: Iterator[Job]) -> Iterator[tuple[Job, Row]]:
     """One job after the other, in this process."""
-    for job in jobs:
-        yield job, bench.run(job)
+    try:
+        for job in jobs:
+            yield job, bench.run(job)
+    finally:
+        bench.close()
 
 
 @dataclass
@@ -161,7 +165,8 @@ def _start(setup: Workers) -> _Worker:
     context = multiprocessing.get_context("spawn")  # fork and threads of torch don't mix
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, setup), daemon=True)
-    process.start()
+    with threads_of_children(setup.threads):
+        process.start()
     theirs.close()
     return _Worker(process, ours)
 
@@ -169,7 +174,6 @@ def _start(setup: Workers) -> _Worker:
 def _work(pipe: Connection[Row | None, Job], setup: Workers) -> None:
     """A worker's life: a job in, None when its codec is open, its row; until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
-    set_threads(setup.threads)
     from toolkit.plugins import load_plugins
 
     bench = Bench(load_plugins(setup.plugin_files), setup.settings)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.codec import as_pixels
-from toolkit.errors import InputError, UsageError
+from toolkit.errors import InputError, MissingError, UsageError
 from toolkit.options import identity
 from toolkit.registry import Preset, open_codec
 from toolkit_evaluation.bench import Job
@@ -75,7 +75,35 @@ def make_entry(
                 f"preset '{preset.name}': {knob.name} must be {kind}{knob.low:g} to "
                 f"{knob.high:g}, not {point:g}"
             )
-    return Entry(preset, (*chosen, *targets), codec.identity(), codec.spec.suffix)
+    identity = codec.identity()
+    codec.require(chosen)
+    return Entry(preset, (*chosen, *targets), identity, codec.spec.suffix)
+
+
+def make_entries(
+    plugins: Plugins,
+    presets: Sequence[Preset],
+    points_of: Callable[[str], Sequence[float] | None],
+    targets: Sequence[Target],
+    notice: Callable[[str], None],
+) -> tuple[list[Entry], dict[str, str]]:
+    """Entries of the presets for which all is there; the others' names with what they lack.
+
+    Raises UsageError as ``make_entry`` does, and MissingError where nothing is left to run.
+    """
+    entries: list[Entry] = []
+    skipped: dict[str, str] = {}
+    last: MissingError | None = None
+    for preset in presets:
+        try:
+            entries.append(make_entry(plugins, preset, points_of(preset.name), targets))
+        except MissingError as error:
+            skipped[preset.name], last = str(error), error
+    if last is not None and not entries:
+        raise last
+    for name, reason in skipped.items():
+        notice(f"{name} is skipped: {reason}")
+    return entries, skipped
 
 
 @dataclass
@@ -158,6 +186,8 @@ class Run:
         if row["status"] != "ok":
             return None if self.retry_errors else row
         if any(column(name) not in row for name in self.settings.metrics):
+            return None
+        if self.settings.separate and not row.get("separate"):
             return None
         if self.settings.keep is None:
             return row

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 import zlib
 from pathlib import Path
@@ -18,10 +19,23 @@ from toolkit import hookimpl
 from toolkit.codec import Codec, Decoded, DecodeSettings, Encoded, LatentLevel, Theoretical
 from toolkit.container import BadStream
 from toolkit.options import Options
+from toolkit.processors import threads_allowed
 from toolkit.specs import CodecSpec, Knob, MetricSpec
 
 RAISES, DIES, HANGS, WRONG_SHAPE, DIFFERS = 1, 2, 3, 4, 5
 """Values of an image's first byte, and what becomes of the image."""
+
+
+def note(variable, text):
+    """A line in the file that an environment variable names, if it does."""
+    if path := os.environ.get(variable):
+        with Path(path).open("a") as file:
+            file.write(text + "\n")
+
+
+def tasks():
+    """Threads that this process has, those of libraries among them."""
+    return len(os.listdir("/proc/self/task")) if sys.platform == "linux" else 1
 
 
 class GridOptions(Options):
@@ -44,20 +58,23 @@ class Grid(Codec):
             os.kill(os.getpid(), signal.SIGKILL)
         if fault == HANGS:
             time.sleep(3600)
-        if log := os.environ.get("GRID_LOG"):
-            with open(log, "a") as file:
-                file.write(f"{pixels.shape} {point}\n")
+        note("GRID_LOG", f"{pixels.shape} {point}")
+        note("GRID_PROCESSES", f"encode {os.getpid()} {threads_allowed()} {tasks()}")
         step = int(point)
         values = (pixels.astype(int) + step // 2) // step
         shape = np.array(pixels.shape, "<u2").tobytes()
         data = bytes([step]) + shape + zlib.compress(values.astype(np.uint8), self.options.level)
-        shown = self.decode(data).pixels
+        shown = self._shown(data).pixels
         if fault == DIFFERS:
             shown = shown ^ 1
         parts = {"header": 56.0, "level2": 8.0, "level1": 8.0 * (len(data) - 8)}
         return Encoded(data, shown, parts, {"level1": 3.0}, coder_seconds=1e-6)
 
     def decode(self, data, settings=DecodeSettings()):
+        note("GRID_PROCESSES", f"decode {os.getpid()} {threads_allowed()} {tasks()}")
+        return self._shown(data)
+
+    def _shown(self, data):
         shape = tuple(np.frombuffer(data[1:7], "<u2").astype(int))
         try:
             values = np.frombuffer(zlib.decompress(data[7:]), np.uint8).reshape(shape)
@@ -103,7 +120,6 @@ def toolkit_metrics():
 
 @hookimpl
 def toolkit_row_done(row):
-    if path := os.environ.get("GRID_OBSERVED"):
-        with Path(path).open("a") as file:
-            file.write(row["image"] + "\n")
+    if os.environ.get("GRID_OBSERVED"):
+        note("GRID_OBSERVED", row["image"])
         raise ValueError("observers may fail")

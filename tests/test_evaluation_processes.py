@@ -25,6 +25,8 @@ from evaluation_house import (
 from PIL import Image
 
 from toolkit.errors import MissingError, UsageError
+from toolkit.processors import processors
+from toolkit_evaluation.threads import VARIABLES
 
 __all__ = ["house"]  # a fixture
 
@@ -48,6 +50,69 @@ def test_workers_that_die_or_hang_cost_one_row(house):
         "im1": "took longer than 2 s",
         "im2": None,
     }
+
+
+def processes(house):
+    """What the codec noted of the processes it worked in: (way, pid, threads, tasks)."""
+    lines = [line.split() for line in (house / "processes").read_text().splitlines()]
+    return [(way, *map(int, numbers)) for way, *numbers in lines]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_coding_and_decoding_apart(house, monkeypatch, workers):
+    one = run(house, points=[8, 16], out=house / "one")
+    assert not any(row["separate"] for row in one.rows)
+    monkeypatch.setenv("GRID_PROCESSES", str(house / "processes"))
+    # what was measured in one process is measured again
+    apart = run(house, points=[8, 16], out=house / "one", separate=True, workers=workers)
+    assert all(row.pop("separate") for row in apart.rows)
+    for row in one.rows:
+        del row["separate"]
+    assert timeless(apart.rows) == timeless(one.rows)
+    ways = {way: {p[1] for p in processes(house) if p[0] == way} for way in ("encode", "decode")}
+    assert len(ways["encode"]) == len(ways["decode"]) == workers
+    assert not ways["encode"] & ways["decode"]
+    assert os.getpid() not in ways["encode"] | ways["decode"]
+    for pid in ways["encode"] | ways["decode"]:
+        wait_until_gone(pid)
+    encoded(house)
+    assert run(house, points=[8, 16], out=house / "one", separate=True).rows[0]["separate"]
+    run(house, points=[8, 16], out=house / "one")
+    assert encoded(house) == 0
+
+
+def test_failures_of_codecs_apart(house):
+    add_image(house / "images" / "im0.png", 1, first=evaluation_plugin.RAISES)
+    add_image(house / "images" / "im1.png", 1, first=evaluation_plugin.DIES)
+    table = run(house, points=[8], separate=True)
+    assert [row["error"] for row in table.rows] == [
+        "RuntimeError: this image is cursed",
+        "the encoding process died 2 times (SIGKILL)",
+        None,
+    ]
+
+
+def test_a_codec_apart_that_hangs_ends_with_its_worker(house, monkeypatch):
+    monkeypatch.setenv("GRID_PROCESSES", str(house / "processes"))
+    add_image(house / "images" / "im0.png", 1, first=evaluation_plugin.HANGS)
+    table = run(house, points=[8], separate=True, timeout=1)
+    assert [row["error"] for row in table.rows] == ["took longer than 1 s", None, None]
+    for _, pid, *_ in processes(house):
+        wait_until_gone(pid)
+
+
+@pytest.mark.parametrize(("settings", "threads"), [({"workers": 2}, None), ({"threads": 1}, 1)])
+def test_workers_share_the_processors(house, monkeypatch, settings, threads):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GRID_PROCESSES", str(house / "processes"))
+    run(house, points=[8], **settings)
+    threads = threads or max(1, processors() // 2)
+    for _, pid, allowed, tasks in processes(house):
+        assert pid != os.getpid()
+        assert allowed == threads
+        assert tasks <= threads  # numpy's, too, which is loaded before the worker's own code
+    assert not any(name in os.environ for name in VARIABLES)
 
 
 @pytest.fixture
@@ -212,12 +277,12 @@ def start(house, *arguments):
     return process
 
 
-def wait_until_gone(group):
-    """Until no process of the group is left."""
+def wait_until_gone(pid, signal_to=os.kill):
+    """Until there is no such process; with ``os.killpg``, none of the group."""
     limit = time.monotonic() + 20
     while time.monotonic() < limit:
         try:
-            os.killpg(group, 0)
+            signal_to(pid, 0)
         except ProcessLookupError:
             return
         time.sleep(0.02)
@@ -229,7 +294,7 @@ def test_kill_and_go_on(house, workers):
     process = start(house, "--workers", workers)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    wait_until_gone(process.pid)  # its workers end, too
+    wait_until_gone(process.pid, os.killpg)  # its workers end, too
     killed_at = encoded(house)
     assert killed_at < 12
     stored = (house / "results" / "rows.jsonl").read_bytes().count(b"\n")
@@ -282,7 +347,7 @@ def test_killed_at_twenty_random_points(house, workers):
             os.kill(process.pid, signal.SIGKILL)
             kills += 1
         process.communicate()
-        wait_until_gone(process.pid)
+        wait_until_gone(process.pid, os.killpg)
         now = stored.read_bytes().count(b"\n") if stored.exists() else 0
         assert now >= lines
         lines = now

@@ -78,7 +78,13 @@ def evaluate(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes to work with.")] = 1,
     threads: Annotated[
-        int | None, typer.Option("--threads", "--jobs", min=1, help="Threads of each process.")
+        int | None,
+        typer.Option(
+            "--threads",
+            "--jobs",
+            min=1,
+            help="Threads of each process; default: the processors, shared out among the workers.",
+        ),
     ] = None,
     timeout: Annotated[
         float | None, typer.Option(min=0.001, help="Seconds that one row may take.")
@@ -89,6 +95,14 @@ def evaluate(
     repeat: Annotated[
         int, typer.Option(min=1, help="Times to code and decode each; the fastest counts.")
     ] = 1,
+    separate: Annotated[
+        bool,
+        typer.Option(
+            "--separate",
+            help="Code in one process and decode in another, so that neither's time and memory "
+            "has a share of the other's; rows measured otherwise are measured again.",
+        ),
+    ] = False,
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Compute failed rows again.")
     ] = False,
@@ -100,7 +114,8 @@ def evaluate(
 ) -> None:
     """Code and decode IMAGES with each preset; measure, tabulate and plot.
 
-    Exit status 5 if any image failed; the rest of the results stand.
+    Exit status 5 if any image failed; the rest of the results stand. 130 if interrupted
+    (Ctrl-C); then, as after any other end, the same command goes on where it stopped.
     """
     from toolkit.cli.options import presets_with_options
     from toolkit_evaluation.evaluation import METRICS, Execution, plan, targets_of
@@ -121,7 +136,7 @@ def evaluate(
         metrics=tuple(dict.fromkeys((*METRICS, *(metric or ())))),
         out=out,
         keep_files=keep_files,
-        execution=Execution(workers, threads, timeout, repeat, retry_errors, scheduler),
+        execution=Execution(workers, threads, timeout, repeat, retry_errors, scheduler, separate),
         notice=say,
     )
     try:
