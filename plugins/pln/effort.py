@@ -44,7 +44,7 @@ LATENT = 16
 """Pixels a side of one latent of level 1."""
 JOINT_SHARE = 0.7
 """Of the steps, those before level 2 is coded."""
-STEP1, MOMENTUM = 0.1, 0.7
+STEP1, MOMENTUM = 0.2, 0.7
 """Level 1: Nesterov's accelerated gradient."""
 STEP2, MEAN_DECAY, SQUARE_DECAY, DAMPING = 0.05, 0.8, 0.95, 1e-3
 """Level 2: Adam (Kingma and Ba 2015), since its curvature, through the prior, is anybody's."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +14,13 @@ from toolkit.cli import busy, print_json, session
 from toolkit.cli.options import JsonFlag, OptionList, OutputFile, Threads
 
 if TYPE_CHECKING:
-    from toolkit.codec import Pixels
+    from toolkit.codec import Encoded, Pixels
+    from toolkit.plugins import Plugins
+    from toolkit.registry import Preset
     from toolkit_evaluation.target import Target
+
+SLOW = 2.0
+"""Seconds from which on the time is told."""
 
 
 def encode(
@@ -30,6 +37,14 @@ def encode(
     target_bpp: Annotated[
         float | None, typer.Option(min=0, help="The same, in bits per pixel.")
     ] = None,
+    effort: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Gradient steps that fit the code to this picture (codec pln): smaller files "
+            "at the same quality, slower to make, no slower to decode. As -o effort=N.",
+        ),
+    ] = None,
     option: OptionList = None,
     threads: Threads = None,
     json: JsonFlag = False,
@@ -40,10 +55,10 @@ def encode(
     from toolkit.errors import UsageError
     from toolkit.files import write_bytes_atomically
     from toolkit.registry import open_codec
-    from toolkit_evaluation.target import find_point
 
     here = session()
-    (preset,) = presets_with_options(here.registry, [codec], option)
+    effort_option = [] if effort is None else [f"effort={effort}"]
+    (preset,) = presets_with_options(here.registry, [codec], [*(option or []), *effort_option])
     coder = open_codec(here.plugins, preset)
     if sum(value is not None for value in (point, target_bytes, target_bpp)) > 1:
         raise UsageError("--point, --target-bytes and --target-bpp exclude each other")
@@ -58,8 +73,7 @@ def encode(
         if target_bytes is None:
             encoded = coder.encode(pixels, point)
         else:
-            point = find_point(coder, pixels, _at_most(target_bytes, pixels), {})
-            encoded = coder.encode_within(pixels, point, target_bytes)
+            point, encoded = _within(here.plugins, preset, pixels, target_bytes)
     seconds = time.perf_counter() - start
     write_bytes_atomically(output, encoded.data)
     height, width = pixels.shape[:2]
@@ -74,7 +88,31 @@ def encode(
             }
         )  # fmt: skip
     else:
-        print(f"{output}: {width}x{height}, {len(encoded.data)} bytes, {bpp:.4f} bpp")
+        took = f", {seconds:.0f} s" if seconds > SLOW else ""
+        print(f"{output}: {width}x{height}, {len(encoded.data)} bytes, {bpp:.4f} bpp{took}")
+
+
+def _within(
+    plugins: Plugins, preset: Preset, pixels: Pixels, target_bytes: int
+) -> tuple[float, Encoded]:
+    """The point at which the file comes to ``target_bytes``, and that file.
+
+    The point is looked for without effort, which takes a dozen files; where the codec can't
+    fill the wanted size from there, again with it. Raises InputError where no file is so small.
+    """
+    from toolkit.errors import UsageError
+    from toolkit.registry import open_codec
+    from toolkit_evaluation.target import find_point
+
+    coder = open_codec(plugins, preset)
+    target = _at_most(target_bytes, pixels)
+    if preset.options.get("effort"):
+        quick = open_codec(plugins, replace(preset, options={**preset.options, "effort": 0}))
+        point = find_point(quick, pixels, target, {})
+        with suppress(UsageError):
+            return point, coder.encode_within(pixels, point, target_bytes)
+    point = find_point(coder, pixels, target, {})
+    return point, coder.encode_within(pixels, point, target_bytes)
 
 
 def _at_most(size: int, pixels: Pixels) -> Target:
