@@ -24,6 +24,8 @@ class Table:
     """Columns of metrics beyond ``FIGURES`` that means are taken of."""
     anchor: str | None = None
     """Codec that BD-rates are against where none is named."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Codecs that couldn't run, and why."""
     means: list[Row] = field(init=False)
     """One for each codec and point: the means of the same figures over its images."""
 
@@ -58,8 +60,9 @@ class Table:
         save(rate_distortion_figure(self, curves), Path(path))
 
     def to_json(self) -> bytes:
-        """``{"rows": [...], "means": [...]}``."""
-        plain = msgspec.json.encode({"rows": self.rows, "means": self.means})
+        """``{"rows": [...], "means": [...], "skipped": {codec: why}}``."""
+        whole = {"rows": self.rows, "means": self.means, "skipped": self.skipped}
+        plain = msgspec.json.encode(whole)
         return msgspec.json.format(plain, indent=2) + b"\n"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -173,6 +174,13 @@ class Codec(ABC):
     def describe(cls, container: Container, plugins: Plugins) -> dict[str, Any]:
         """What ``toolkit info`` can say of a file beyond its header; decodes nothing."""
         return {}
+
+    def require(self, points: Sequence[float]) -> None:
+        """Make sure that all that coding at ``points`` takes is there, or fetch it.
+
+        Raises MissingError for weights that aren't there and can't be had.
+        """
+        return None
 
     def identity(self) -> dict[str, Any]:
         """What, beside the options, a result depends on: stream version, weights, libraries."""

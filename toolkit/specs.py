@@ -92,6 +92,14 @@ class CodecSpec(Spec):
     """Of its files; ``.qf`` for the toolkit's container, else the format's own."""
     magic: tuple[tuple[int, bytes], ...] = ()
     """What files of a format of its own begin with: (offset, bytes), any of them."""
+    state: str = ""
+    """``package.module:function`` that tells, given the name, what else isn't there (weights); it
+    must be quick. Empty where there is nothing to tell."""
+
+    def lacking(self) -> str:
+        """What ``state`` tells: one line, empty if all is there."""
+        module, _, attribute = self.state.partition(":")
+        return str(getattr(importlib.import_module(module), attribute)(self.name)) if module else ""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ _QUANTIZED = {
     "mbt2018-vbr": ("variable rate, autoregressive", "Kamisli et al. 2024, arXiv:2402.18930"),
 }
 _NEEDS = ("python:compressai",)
+_HUB = "toolkit_plugins.compressai.hub"
 
 
 @hookimpl
@@ -30,6 +31,7 @@ def toolkit_codecs() -> Iterable[CodecSpec]:
             needs=_NEEDS,
             reference=reference,
             knob=Knob("quality", 1, 6 if name.startswith("cheng") else 8, integer=not variable),
+            state=f"{_HUB}:zoo_state",
         )
     yield CodecSpec(
         "latents",
@@ -46,6 +48,7 @@ def toolkit_codecs() -> Iterable[CodecSpec]:
         needs=("python:constriction",),
         reference="Minnen et al. 2018, arXiv:1809.02736",
         knob=Knob("rate", 0.0, 1.0),
+        state=f"{_HUB}:hyperprior_state",
     )
 
 

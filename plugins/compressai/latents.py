@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from toolkit.codec import DecodeSettings
 from toolkit.container import BadStream, Container
 from toolkit.errors import UsageError
-from toolkit_plugins.compressai.checkpoints import Source, load_network, what_codes
+from toolkit_plugins.compressai.checkpoints import Source, load_network, locate, what_codes
 from toolkit_plugins.compressai.conditional import CompressAIModel, GaussianModel
 from toolkit_plugins.compressai.latent_codec import LatentCodec, LatentOptions
 
@@ -66,6 +67,10 @@ class LatentsCodec(LatentCodec):
     def preamble(self) -> bytes:
         o = self.options
         return _PREAMBLE.pack(ARCHITECTURES.index(o.architecture), METRICS.index(o.metric))
+
+    def require(self, points: Sequence[float]) -> None:
+        for point in points:
+            locate(self.source(point))
 
     def identity(self) -> dict[str, Any]:
         points = range(int(self.spec.knob.low), int(self.spec.knob.high) + 1)

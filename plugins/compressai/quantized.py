@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +30,7 @@ from toolkit_plugins.compressai.checkpoints import (
     VARIABLE_RATE,
     Source,
     load_network,
+    locate,
     what_codes,
 )
 from toolkit_plugins.compressai.images import to_network
@@ -85,6 +87,10 @@ class QuantizedCodec(Codec):
         o = self.options
         quality = 0 if self.spec.name in VARIABLE_RATE else round(point)
         return Source(self.spec.name, quality, o.metric, o.weights, o.sha256)
+
+    def require(self, points: Sequence[float]) -> None:
+        for point in points:
+            locate(self.source(point))
 
     def identity(self) -> dict[str, Any]:
         points = range(int(self.spec.knob.low), int(self.spec.knob.high) + 1)

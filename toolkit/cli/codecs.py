@@ -17,7 +17,7 @@ def codecs(json: JsonFlag = False) -> None:
                 {
                     "name": s.name, "summary": s.summary, "knob": s.knob.name, "low": s.knob.low,
                     "high": s.knob.high, "suffix": s.suffix, "needs": s.needs,
-                    "missing": s.missing(), "reference": s.reference,
+                    "missing": s.missing(), "lacking": s.lacking(), "reference": s.reference,
                 }
                 for s in specs
             ]
@@ -26,7 +26,8 @@ def codecs(json: JsonFlag = False) -> None:
     width = max(len(s.name) for s in specs)
     for s in specs:
         missing = s.missing()
-        state = f"  [missing: {', '.join(missing)}]" if missing else ""
+        lacking = f"missing: {', '.join(missing)}" if missing else s.lacking()
+        state = f"  [{lacking}]" if lacking else ""
         knob = f"{s.knob.name} {s.knob.low:g} to {s.knob.high:g}"
         print(f"{s.name:{width}}  {s.suffix:5}  {knob:20}  {s.summary}{state}")
 
