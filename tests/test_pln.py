@@ -71,6 +71,34 @@ def test_the_posterior_is_the_precision_weighted_product() -> None:
     assert float(log_r.max()) < 0
 
 
+def test_tidying_sorts_the_channels_and_changes_nothing_else() -> None:
+    torch.manual_seed(3)
+    options = PLNOptions(
+        widths=(4, 5, 6), level1_channels=7, level2_width=5, level2_channels=6, knots=3
+    )
+    model = PLN(options)
+    x = torch.rand(2, 3, 128, 96)
+    blend = model.blend(torch.tensor([0.5, 0.5]))
+
+    def means() -> tuple[torch.Tensor, ...]:
+        mu_x, log_s_x = model.encode1(x, blend)
+        d2, log_r2 = model.posterior2(mu_x, blend)
+        mu_p, log_s_p = model.prior1(d2, blend)
+        d1, log_r1, _ = product_of_gaussians(mu_x, log_s_x, mu_p, log_s_p)
+        image = model.reconstruct(mu_p + d1 * torch.exp(log_s_p), blend)
+        bits = [kl_bits_of_logs(d, r).mean((0, 2, 3)) for d, r in ((d1, log_r1), (d2, log_r2))]
+        return image, *bits
+
+    with torch.no_grad():
+        image, *bits = means()
+        model.tidy(x)
+        same_image, *sorted_bits = means()
+    torch.testing.assert_close(same_image, image, rtol=1e-4, atol=1e-5)
+    for before, after in zip(bits, sorted_bits, strict=True):
+        assert before.tolist() != after.tolist()
+        torch.testing.assert_close(before.sort(descending=True).values, after, rtol=1e-4, atol=1e-5)
+
+
 def test_a_sharp_encoder_decides() -> None:
     one = torch.tensor([1.0])
     d, log_r, _ = product_of_gaussians(5 * one, -6 * one, -2 * one, 0 * one)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +15,11 @@ from toolkit.training.objective import TrainingPass
 from toolkit_plugins.pln.networks import (
     Analysis1,
     Analysis2,
+    SubPixelConv2d,
     Synthesis1,
     Synthesis2,
     interpolation_weights,
+    reorder,
 )
 
 Width = Annotated[int, Meta(ge=1, le=1024)]
@@ -134,3 +136,29 @@ class PLN(nn.Module):
             "level2": kl_bits(d2, log_r2).sum((1, 2, 3)),
         }
         return TrainingPass(x_hat, bits)
+
+    def tidy(self, x: Tensor) -> None:
+        """Sort the channels of both levels by their KL divergence on images (B, 3, H, W), the
+        largest first.
+
+        What the networks compute stays the same; side information of coders, such as a rate for
+        each channel, gets smoother, so that it takes less to send.
+        """
+        blend = self.blend(torch.full((len(x),), 0.5, device=x.device))
+        with torch.no_grad():
+            mu_x, log_s_x = self.encode1(x, blend)
+            d2, log_r2 = self.posterior2(mu_x, blend)
+            d1, log_r1, _ = product_of_gaussians(mu_x, log_s_x, *self.prior1(d2, blend))
+        order1, order2 = (
+            kl_bits(d, log_r).mean((0, 2, 3)).argsort(descending=True)
+            for d, log_r in ((d1, log_r1), (d2, log_r2))
+        )
+        for heads in (self.analysis1.heads, self.synthesis2.heads):
+            heads.reorder(order1)
+        for gain in (self.analysis2.gain, self.synthesis1.gain):
+            reorder(gain.log_gain, 1, order1)
+        reorder(self.analysis2.conv1.weight, 1, order1)
+        reorder(cast(SubPixelConv2d, self.synthesis1.ups[0]).conv.weight, 1, order1)
+        self.analysis2.heads.reorder(order2)
+        reorder(self.synthesis2.gain.log_gain, 1, order2)
+        reorder(self.synthesis2.up.conv.weight, 1, order2)

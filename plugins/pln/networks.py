@@ -132,6 +132,21 @@ class GaussianHeads(nn.Module):
         mean = self.mean_gain(self.mean(x).float(), blend)
         return mean, self.log_scale(x).float() + self.scale_gain.log(blend)
 
+    def reorder(self, order: Tensor) -> None:
+        """Give the latents' channels out in another order."""
+        for conv in (self.mean, self.log_scale):
+            reorder(conv.weight, 0, order)
+            assert conv.bias is not None
+            reorder(conv.bias, 0, order)
+        for gain in (self.mean_gain, self.scale_gain):
+            reorder(gain.log_gain, 1, order)
+
+
+def reorder(parameter: Tensor, axis: int, order: Tensor) -> None:
+    """In place: entry i along the axis becomes what was entry ``order[i]``."""
+    with torch.no_grad():
+        parameter.copy_(parameter.index_select(axis, order))
+
 
 class AnalysisStages(nn.Module):
     """Image (B, 3, H, W), centred -> features (B, widths[-1], H / 8, W / 8)."""

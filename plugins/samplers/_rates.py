@@ -26,7 +26,7 @@ LOWEST, HIGHEST = -24, 20
 """Octaves of a cell, and of a channel or tile by itself."""
 FINEST = 2
 """Exponent of the smallest tiles that are chosen."""
-WORTH = 1000.0
+WORTH = 400.0
 """Bits of KL that a tile must hold: it takes two or three to say its rate."""
 _ROUNDS = 10
 _EXPONENT_FIELD = 4
@@ -69,12 +69,25 @@ class Profile:
         return _tile_of(self.shape, self.exponent)
 
     def write(self, out: BitWriter) -> None:
-        """Used channels, their octaves about a middle one, tiles about their neighbours."""
-        out.write(self.used, 1)
+        """Used channels, their octaves, tiles by their neighbours.
+
+        Channels may be sorted by their rates (a model's export sorts them), or in any order:
+        what is used, and the octaves, take whichever of two forms is shorter.
+        """
+        count = int(self.used.sum())
+        first = bool(self.used[:count].all())
+        out.write(first, 1)
+        if first:
+            out.gamma(count)
+        else:
+            out.write(self.used, 1)
         octaves = self.channels[self.used]
-        middle = int(np.median(octaves)) if len(octaves) else 0
-        out.write(middle - LOWEST, _OCTAVE_FIELD)
-        _write_signed(out, octaves - middle)
+        middle = int(np.median(octaves)) if count else 0
+        steps = np.diff(octaves, prepend=octaves[:1])
+        sorted_ = _rice(steps)[0] < _rice(octaves - middle)[0]
+        out.write(sorted_, 1)
+        out.write((int(octaves[0]) if sorted_ else middle) - LOWEST, _OCTAVE_FIELD)
+        _write_signed(out, steps if sorted_ else octaves - middle)
         out.write(self.exponent, _EXPONENT_FIELD)
         if len(self.tiles) > 1:
             grid = self.tiles.reshape(_grid(self.shape, self.exponent))
@@ -83,10 +96,14 @@ class Profile:
     @classmethod
     def read(cls, reader: BitReader, shape: tuple[int, int, int]) -> Profile:
         """Raises BadStream."""
-        used = reader.read(1, shape[0]).astype(bool)
-        middle = reader.number(_OCTAVE_FIELD) + LOWEST
+        if reader.number(1):
+            used = np.arange(shape[0]) < int(reader.gamma(1)[0])
+        else:
+            used = reader.read(1, shape[0]).astype(bool)
+        sorted_, start = reader.number(1), reader.number(_OCTAVE_FIELD) + LOWEST
+        steps = _read_signed(reader, int(used.sum()))
         channels = np.zeros(shape[0], np.int64)
-        channels[used] = middle + _read_signed(reader, int(used.sum()))
+        channels[used] = start + (np.cumsum(steps) if sorted_ else steps)
         exponent = reader.number(_EXPONENT_FIELD)
         rows, columns = _grid(shape, exponent)
         tiles = np.zeros((rows, columns), np.int64)
@@ -199,12 +216,21 @@ def _expected_at(grid: Ints, i: int, j: int) -> int:
 
 def _write_signed(out: BitWriter, values: Ints) -> None:
     """Rice's code of small numbers of either sign."""
-    folded = np.where(values < 0, -2 * values - 1, 2 * values)
-    lengths = [int((folded >> k).sum()) + k * len(folded) for k in range(1 << _RICE_FIELD)]
-    k = int(np.argmin(lengths))
+    k = _rice(values)[1]
+    folded = _folded(values)
     out.write(k, _RICE_FIELD)
     out.unary(folded >> k)
     out.write(folded & ((1 << k) - 1), k)
+
+
+def _rice(values: Ints) -> tuple[int, int]:
+    """Bits of the shortest code, and its parameter."""
+    folded = _folded(values)
+    return min((int((folded >> k).sum() + k * len(folded)), k) for k in range(1 << _RICE_FIELD))
+
+
+def _folded(values: Ints) -> Ints:
+    return np.where(values < 0, -2 * values - 1, 2 * values)
 
 
 def _read_signed(reader: BitReader, count: int) -> Ints:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import platform
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from toolkit.files import write_bytes_atomically
 from toolkit.options import to_mapping
+from toolkit.training.objective import TidyModel
 
 if TYPE_CHECKING:
     from toolkit.training.loop import Trainer
@@ -44,6 +46,9 @@ def export(trainer: Trainer) -> Path:
         "options": json.dumps(options),
         "objective": json.dumps(to_mapping(recipe.objective)),
     }
+    if isinstance(model, TidyModel) and trainer.held:
+        model = copy.deepcopy(model)  # a checkpoint made later still fits its optimiser
+        model.tidy(torch.cat([trainer.held_out_image(path) for path in trainer.held]))
     path = trainer.out / f"{recipe.model}.safetensors"
     write_bytes_atomically(path, save(packed(model.state_dict()), metadata))
     rows = trainer.validate()

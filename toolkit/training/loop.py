@@ -202,6 +202,14 @@ class Trainer:
             for average, value in pairs:
                 average.lerp_(value, 1 - decay)
 
+    def held_out_image(self, path: Path) -> Tensor:
+        """The centre of a held-out image, (1, 3, H, W) in [0, 1]."""
+        image = load_rgb(path, VALIDATION_CROP)
+        y, x = ((side - VALIDATION_CROP) // 2 for side in image.shape[:2])
+        piece = image[y : y + VALIDATION_CROP, x : x + VALIDATION_CROP]
+        tensor = torch.from_numpy(piece.copy()).permute(2, 0, 1)[None].to(self.device)
+        return tensor.float().div(255).contiguous(memory_format=torch.channels_last)
+
     def validate(self) -> list[dict[str, Any]]:
         """Averaged weights on the centres of the held-out images, at five rates."""
         if not self.held or self.rank > 0:
@@ -211,11 +219,7 @@ class Trainer:
         torch.manual_seed(0)
         with torch.no_grad():
             for path in self.held:
-                image = load_rgb(path, VALIDATION_CROP)
-                y, x = ((side - VALIDATION_CROP) // 2 for side in image.shape[:2])
-                piece = image[y : y + VALIDATION_CROP, x : x + VALIDATION_CROP]
-                tensor = torch.from_numpy(piece.copy()).permute(2, 0, 1)[None].to(self.device)
-                tensor = tensor.float().div(255).contiguous(memory_format=torch.channels_last)
+                tensor = self.held_out_image(path)
                 for rate, total in sums.items():
                     with autocast(self.device, self.dtype):
                         result = model.training_pass(tensor, torch.tensor([rate]).to(self.device))

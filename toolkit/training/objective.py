@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,15 @@ class TrainableModel(Protocol):
 
     def training_pass(self, x: Tensor, rate: Tensor) -> TrainingPass:
         """Images (B, 3, H, W) in [0, 1] at the rates (B,) in [0, 1], through the model."""
+        ...
+
+
+@runtime_checkable
+class TidyModel(Protocol):
+    """A model that can rearrange its weights before they are exported."""
+
+    def tidy(self, x: Tensor) -> None:
+        """Rearrange, by what images (B, 3, H, W) show, without changing what is computed."""
         ...
 
 
