@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from toolkit.specs import Knob
 
 WARM_UP_SIDE = 64
+MOST_APART = 4
+"""Codecs that have processes of their own at a time: each pair holds the libraries twice."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Bench:
         self.plugins = plugins
         self.settings = settings
         self._codecs: dict[str, tuple[Codec, Hands]] = {}
-        self._pair = Pair(plugins.files) if settings.separate else None
+        self._pairs: dict[str, Pair] = {}
         self._image: tuple[Path, Pixels] | None = None
 
     def run(self, job: Job) -> Row:
@@ -64,8 +66,8 @@ class Bench:
 
     def close(self) -> None:
         """End the processes that it has started."""
-        if self._pair is not None:
-            self._pair.close()
+        for pair in self._pairs.values():
+            pair.close()
 
     def prepare(self, job: Job) -> None:
         """Open the job's codec and load what it needs; failures come back with the row."""
@@ -90,10 +92,20 @@ class Bench:
 
             codec = open_codec(self.plugins, job.preset)
             point = job.task.point if job.task.point is not None else _middle(codec.spec.knob)
-            hands = Apart(self._pair, job.preset) if self._pair else Here(codec)
+            hands = self._apart(job.preset, name) if self.settings.separate else Here(codec)
             _warm_up(hands, pixels.shape[2], point)
             self._codecs[name] = codec, hands
+        self._codecs[name] = self._codecs.pop(name)  # last used, last to go
         return self._codecs[name]
+
+    def _apart(self, preset: Preset, name: str) -> Hands:
+        """Processes for a codec, none of which has seen another; the one least used goes."""
+        if len(self._pairs) >= MOST_APART:
+            oldest = next(iter(self._codecs))
+            del self._codecs[oldest]
+            self._pairs.pop(oldest).close()
+        self._pairs[name] = Pair(self.plugins.files)
+        return Apart(self._pairs[name], preset)
 
 
 def _middle(knob: Knob) -> float:

@@ -81,6 +81,14 @@ def test_coding_and_decoding_apart(house, monkeypatch, workers):
     assert encoded(house) == 0
 
 
+def test_many_codecs_apart_take_turns(house, monkeypatch):
+    monkeypatch.setattr("toolkit_evaluation.bench.MOST_APART", 1)
+    monkeypatch.setenv("GRID_PROCESSES", str(house / "processes"))
+    table = run(house, ["grid", "fine"], images="images/im0.png", points=[8], separate=True)
+    assert not table.failures
+    assert len({pid for _, pid, *_ in processes(house)}) == 4
+
+
 def test_failures_of_codecs_apart(house):
     add_image(house / "images" / "im0.png", 1, first=evaluation_plugin.RAISES)
     add_image(house / "images" / "im1.png", 1, first=evaluation_plugin.DIES)
