@@ -237,4 +237,4 @@ def test_golden_files_decode_for_good(path):
 
 
 def test_the_golden_files_are_there():
-    assert len(GOLDEN) == 8
+    assert len(GOLDEN) == 12

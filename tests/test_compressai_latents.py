@@ -5,20 +5,24 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_models import picture, weights_file
+from safetensors.torch import load_file, save_file
 
 from toolkit.api import decode_file
-from toolkit.codec import DecodeSettings
+from toolkit.codec import DecodeSettings, as_pixels
 from toolkit.container import BadFile, OtherModel, Stream, read_container, write_container
-from toolkit.errors import UsageError
+from toolkit.errors import UnknownName, UsageError
 from toolkit.options import parse_options
 from toolkit.plugins import load_plugins
 from toolkit_plugins.compressai.agreement import Disagreement
+from toolkit_plugins.compressai.checkpoints import AUTOREGRESSIVE
 from toolkit_plugins.compressai.coder import (
     HyperTables,
     decode_gaussian,
@@ -118,8 +122,8 @@ def test_decoder_shows_what_the_encoder_saw(architecture, coding, build):
 
 
 @pytest.mark.parametrize("coding", CODINGS)
-@pytest.mark.parametrize("channels", [1, 4])
-@pytest.mark.parametrize("size", [(1, 1), (17, 31)])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("size", [(1, 1), (17, 31), (513, 511)])
 def test_any_size_and_mode(size, channels, coding, build):
     codec, how = build(coding)
     pixels = picture(*size, channels=channels)
@@ -180,9 +184,33 @@ def test_the_proposal_of_a_sample_is_never_narrower_than_its_target(build):
     assert rounded.theoretical(picture(64, 64), 3) is None
 
 
-def test_autoregressive_models_are_refused(build):
-    with pytest.raises(UsageError, match="architecture"):
-        build("sampled", "mbt2018")
+@pytest.mark.parametrize("architecture", AUTOREGRESSIVE)
+def test_autoregressive_models_are_refused(architecture):
+    spec = PLUGINS.codec("latents")
+    options = spec.loaded.options_class(architecture=architecture)
+    with pytest.raises(UsageError, match=f"{architecture} is autoregressive.*as a whole"):
+        spec.loaded(spec, options, PLUGINS)
+
+
+def test_autoregressive_models_are_refused_in_evaluations(tmp_path, monkeypatch, capsys):
+    from toolkit import cli
+
+    command = ["encode", str(tmp_path / "a.png"), str(tmp_path / "a.qf"), "--codec"]
+    command += ["mbt2018-mean-sampled", "-o", "architecture=cheng2020-attn"]
+    monkeypatch.setattr("sys.argv", ["toolkit", *command])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert "cheng2020-attn is autoregressive" in error
+    assert error.count("\n") == 1
+
+
+def test_other_architectures_have_no_gaussian_latents():
+    spec = PLUGINS.codec("latents")
+    options = spec.loaded.options_class(architecture="bmshj2018-factorized")
+    with pytest.raises(UnknownName, match="no architecture 'bmshj2018-factorized'"):
+        spec.loaded(spec, options, PLUGINS)
 
 
 def changed(data, **fields):
@@ -237,3 +265,31 @@ def test_identity_names_all_that_a_result_depends_on(build):
     assert known["compressai"][0].isdigit()
     assert "sampler" not in build("quantized")[0].identity()
     assert build("quantized", seed=1)[0].identity() != build("quantized")[0].identity()
+
+
+# -- files that must stay readable -------------------------------------------------
+
+GOLDEN = sorted((Path(__file__).parent / "golden" / "latents").glob("*.qf"))
+
+
+@pytest.fixture(scope="session")
+def golden_weights(tmp_path_factory):
+    """The golden weights with empty tables of scales, which are large and aren't used."""
+    state = load_file(GOLDEN[0].with_name("weights.safetensors"))
+    for name in ("_offset", "_quantized_cdf", "_cdf_length"):
+        state[f"gaussian_conditional.{name}"] = torch.IntTensor()
+    path = tmp_path_factory.mktemp("golden") / "weights.safetensors"
+    save_file(state, path, metadata={"architecture": "mbt2018-mean"})
+    return path
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_golden_files_decode_for_good(path, golden_weights):
+    shown = decode_file(path.read_bytes(), DecodeSettings(weights=golden_weights)).pixels
+    expected = as_pixels(path.with_suffix(".png"))
+    assert shown.shape == expected.shape
+    assert np.abs(shown.astype(int) - expected).max() <= 1
+
+
+def test_the_golden_files_are_there():
+    assert len(GOLDEN) == 9

@@ -201,7 +201,13 @@ def as_pixels(image: ImageLike) -> Pixels:
     if isinstance(image, (str, Path)):
         try:
             with Image.open(image) as opened:
+                deep = _more_than_8_bits(opened)
                 opened.load()
+                if deep and opened.mode in CHANNELS:
+                    raise InputError(
+                        f"{image}: more than 8 bits a sample, which aren't supported: convert it "
+                        "to 8-bit L, RGB or RGBA"
+                    )
                 return as_pixels(opened)
         except FileNotFoundError:
             raise InputError(f"{image}: no such file") from None
@@ -216,6 +222,18 @@ def as_pixels(image: ImageLike) -> Pixels:
     elif mode not in CHANNELS:
         raise InputError(f"image mode {mode} isn't supported: convert it to 8-bit L, RGB or RGBA")
     return _checked(np.asarray(image))
+
+
+def _more_than_8_bits(opened: Any) -> bool:
+    """Whether Pillow would drop bits of a file that was opened and not loaded yet: the modes RGB
+    and RGBA don't tell, its decoders' arguments (``RGB;16B``, or a PNM file's maximum) do."""
+    for tile in getattr(opened, "tile", ()):
+        arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        if ";16" in str(arguments[0]):
+            return True
+        if tile[0].startswith("ppm") and isinstance(arguments[-1], int) and arguments[-1] > 255:
+            return True
+    return False
 
 
 def _checked(array: NDArray[Any]) -> Pixels:

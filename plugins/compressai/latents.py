@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from toolkit.codec import DecodeSettings
 from toolkit.container import BadStream, Container
-from toolkit.errors import UsageError
-from toolkit_plugins.compressai.checkpoints import Source, load_network, locate, what_codes
+from toolkit.errors import UnknownName, UsageError
+from toolkit_plugins.compressai.checkpoints import (
+    AUTOREGRESSIVE,
+    Source,
+    load_network,
+    locate,
+    what_codes,
+)
 from toolkit_plugins.compressai.conditional import CompressAIModel, GaussianModel
 from toolkit_plugins.compressai.latent_codec import LatentCodec, LatentOptions
 
@@ -18,10 +24,7 @@ if TYPE_CHECKING:
     from toolkit.plugins import Plugins
     from toolkit.specs import CodecSpec
 
-_Architecture = Literal[
-    "bmshj2018-hyperprior", "mbt2018-mean", "bmshj2018-hyperprior-vbr", "mbt2018-mean-vbr"
-]
-ARCHITECTURES: tuple[_Architecture, ...] = (
+ARCHITECTURES = (
     "bmshj2018-hyperprior",
     "mbt2018-mean",
     "bmshj2018-hyperprior-vbr",
@@ -34,7 +37,8 @@ _PREAMBLE = struct.Struct("<BB")  # architecture, metric
 class LatentsOptions(LatentOptions, frozen=True):
     """Options of the ``latents`` codec."""
 
-    architecture: _Architecture = "mbt2018-mean"
+    architecture: str = "mbt2018-mean"
+    """One of ``ARCHITECTURES``."""
     metric: Literal["mse", "ms-ssim"] = "mse"
     """What the zoo's weights were trained for."""
     weights: str = ""
@@ -51,6 +55,20 @@ class LatentsCodec(LatentCodec):
     """The same weights as the quantized codec of this name, the latents coded otherwise."""
 
     options_class = LatentsOptions
+
+    def __init__(
+        self, spec: CodecSpec, options: LatentsOptions, plugins: Plugins | None = None
+    ) -> None:
+        """Raises UsageError for an architecture whose latents can't be coded as a whole."""
+        super().__init__(spec, options, plugins)
+        name = options.architecture
+        if name in AUTOREGRESSIVE:
+            raise UsageError(
+                f"architecture: {name} is autoregressive: its prior of a latent needs the latents "
+                f"before it, so they can't be coded as a whole; codec '{name}' codes it quantized"
+            )
+        if name not in ARCHITECTURES:
+            raise UnknownName("architecture", name, ARCHITECTURES)
 
     def source(self, point: float) -> Source:
         """Which network codes at this quality. Raises UsageError for a quality between two."""

@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent.parent))
 CASES = [
     (coding, mode, size)
-    for coding in ("quantized", "dithered")
+    for coding in ("quantized", "dithered", "sampled")
     for mode, size in (("RGB", (1, 1)), ("L", (17, 31)), ("RGBA", (64, 64)), ("RGB", (65, 130)))
 ]
 OPTIONS = {
