@@ -72,3 +72,21 @@ def toolkit_metrics() -> Iterator[MetricSpec]:
         higher_is_better=False,
         reference="Alakuijala et al.: Guetzli (2017), arXiv:1703.04421",
     )
+    yield MetricSpec(
+        "lpips",
+        "LPIPS on AlexNet's features, by its authors' package; torchvision's weights",
+        "toolkit_evaluation.perceptual:lpips",
+        needs=("python:lpips", "python:torchvision"),
+        higher_is_better=False,
+        reference="Zhang et al.: The unreasonable effectiveness of deep features (2018), "
+        "arXiv:1801.03924",
+    )
+    yield MetricSpec(
+        "dists",
+        "DISTS on VGG-16's features, by its authors' package; torchvision's weights",
+        "toolkit_evaluation.perceptual:dists",
+        needs=("python:DISTS_pytorch", "python:torchvision"),
+        higher_is_better=False,
+        reference="Ding et al.: Image quality assessment: unifying structure and texture "
+        "similarity (2020), arXiv:2004.07728",
+    )

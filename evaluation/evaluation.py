@@ -205,7 +205,7 @@ def plan(
     if execution.scheduler is not None and execution.timeout is not None:
         raise UsageError("rows have no time limit on a cluster")
     for name in metrics:
-        plugins.metric(name).loaded  # noqa: B018 - raises MissingError for what isn't installed
+        plugins.metric(name).prepare()
     found = find_images(images)
     unique = list({preset.name: preset for preset in presets}.values())
     entries, skipped = make_entries(

@@ -124,10 +124,15 @@ class SamplerSpec(Spec):
 @dataclass(frozen=True)
 class MetricSpec(Spec):
     """A metric of two images; ``factory`` names a function (original, decoded) -> float, both
-    uint8 (H, W, C)."""
+    uint8 (H, W, C). What it needs beyond programs and packages, such as weights, it can ask for
+    in an attribute ``prepare`` of its own, called before a run: () -> None."""
 
     higher_is_better: bool = True
     unit: str = ""
+
+    def prepare(self) -> None:
+        """Raises MissingError where anything that the metric needs isn't there."""
+        getattr(self.loaded, "prepare", lambda: None)()
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,10 @@ def evaluate(
     ] = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="A metric beside PSNR and MS-SSIM; may be repeated."),
+        typer.Option(
+            help="A metric beside PSNR and MS-SSIM (psnr-y, ssim, lpips, dists, ssimulacra2, "
+            "butteraugli, or a plugin's); may be repeated."
+        ),
     ] = None,
     anchor: Annotated[
         str | None,
