@@ -62,21 +62,10 @@ def explained(level: LatentLevel) -> Numbers:
     return 1.0 - ratio
 
 
-def fixed_prior_bits(level: LatentLevel) -> Numbers:
-    """KL in bits of each channel, (C,), against the one Gaussian that fits it best over all
-    positions: what the channel would cost if its prior knew nothing but this image's mean and
-    variance. The optimum is the moments of the mixture of the posteriors."""
-    mean, scale = (v.astype(np.float64) for v in (level.posterior_mean, level.posterior_scale))
-    centre = mean.mean((1, 2), keepdims=True)
-    variance = (scale**2 + (mean - centre) ** 2).mean((1, 2), keepdims=True)
-    bits: Numbers = 0.5 * np.log2(variance / scale**2).sum((1, 2))
-    return bits
-
-
 def statistics(level: LatentLevel) -> Iterator[dict[str, Any]]:
     """One record for each channel, most bits first; before them one of all, where correlations
     and shares are means over the channels, weighted by bits."""
-    bits, fixed = channel_bits(level), fixed_prior_bits(level)
+    bits = channel_bits(level)
     columns = {
         "neighbours": neighbour_correlation(level.sample),
         "neighbours_standardised": neighbour_correlation(standardised(level)),
@@ -85,20 +74,12 @@ def statistics(level: LatentLevel) -> Iterator[dict[str, Any]]:
     total = float(bits.sum())
     weights = bits / total if total > 0 else np.full(len(bits), 1 / len(bits))
     means = {name: float((weights * values).sum()) for name, values in columns.items()}
-    yield {
-        "level": level.name,
-        "channel": "all",
-        "kl_bits": total,
-        "share": 1.0,
-        "fixed_prior_bits": float(fixed.sum()),
-        **means,
-    }
+    yield {"level": level.name, "channel": "all", "kl_bits": total, "share": 1.0, **means}
     for channel in busiest(level, len(bits)):
         yield {
             "level": level.name,
             "channel": channel,
             "kl_bits": float(bits[channel]),
             "share": float(bits[channel]) / total if total > 0 else 0.0,
-            "fixed_prior_bits": float(fixed[channel]),
             **{name: float(values[channel]) for name, values in columns.items()},
         }
