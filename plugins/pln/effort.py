@@ -37,7 +37,7 @@ from toolkit.training.recipe import Objective
 from toolkit_plugins.pln.model import PLN, kl_bits, product_of_gaussians
 
 TILE = 48
-"""Side of a tile in latents of level 1: 768 pixels, about 1 GiB of activations."""
+"""Side of a tile in latents of level 1: 768 pixels, 0.35 GiB of activations in bfloat16."""
 MARGIN = 2
 """Latents of level 1 beyond a tile that its pixels depend on."""
 LATENT = 16
