@@ -146,7 +146,7 @@ class Codec:
     def samplers(self):
         return dict.fromkeys(("level2", "level1"), self.choices["level1"].build())
 
-rows = scaling_rows([Contender("", Codec(), ())], json.loads(sys.argv[2]), repeat=2)
+rows = scaling_rows([Contender("", Codec(), ())], json.loads(sys.argv[2]))
 print(json.dumps(rows))
 """
 
@@ -167,15 +167,16 @@ print(json.dumps(rows))
 def test_time_and_memory_grow_with_the_latents_and_no_faster(options: dict[str, object]):
     """Pictures of 64 x 64 to 4096 x 4096 pixels. In a process of its own: memory that this one
     has free would hide what is taken."""
-    command = [sys.executable, "-c", MEMORY, json.dumps(options), "[64, 512, 4096]"]
+    command = [sys.executable, "-c", MEMORY, json.dumps(options), "[64, 1024, 4096]"]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
     _, middle, large = json.loads(ran.stdout)
-    for key in ("encode_us", "decode_us"):
-        # twice: caches are left behind, and other programs run beside this one
-        assert large[key] < 2 * middle[key], key
+    # Of sixteen times the latents; work by the square would make it 16, n log n 1.2. What no
+    # cache holds takes up to 3 times as long, and shows where there is little to do for each.
+    assert large["encode_us"] < 2 * middle["encode_us"]
+    assert large["decode_us"] < 4 * middle["decode_us"]
     if middle["peak_bytes"] is not None:  # not known but on Linux
-        assert large["peak_bytes"] < max(1.2 * middle["peak_bytes"], 200)
-    assert large["j_percent"] == pytest.approx(middle["j_percent"], abs=3)
+        assert large["peak_bytes"] < 1.2 * middle["peak_bytes"] + 8
+    assert large["j_percent"] == pytest.approx(middle["j_percent"], rel=0.15)
 
 
 @pytest.mark.parametrize(

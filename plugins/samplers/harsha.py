@@ -29,6 +29,8 @@ from toolkit_plugins.samplers._weights import Floats, heaviest, mass_left, off_o
 _ROW = 8
 """Draws at one address."""
 _ADDRESS_BITS = 40
+_PART = 2**16
+"""Latents that are worked on together: what that takes stays the same for larger levels."""
 _NOTHING = 1e-6
 """Mass of Q that is let go: draws have 16 bits."""
 
@@ -75,25 +77,31 @@ class Harsha(Sampler):
 def _search(d: Floats, r: Floats, random: SharedRandom) -> Ints:
     """Of each latent, the number of the draw that is accepted."""
     private = random.private()
-    numbers = np.zeros(len(d), np.int64)
-    active = np.arange(len(d))
-    largest = weights(d, r, heaviest(d, r))
-    sums, left = np.zeros(len(d)), np.ones(len(d))  # S, and 1 - p*
-    number = 0
-    while len(active):
-        if number % _ROW == 0:
-            rows = random.normals(0, _rows(active, number), _ROW).astype(np.float64)
-        weight = weights(d[active], r[active], rows[:, number % _ROW])
-        s, part, most = sums[active], left[active], largest[active]
-        spent = (s >= most) | (part <= _NOTHING)
-        beta = np.where(spent, weight / most, (weight - s) / np.maximum(part, _NOTHING))
+    accepted = np.zeros(len(d), np.int64)
+    at = 0
+    active = numbers = np.zeros(0, np.int64)  # latents at work, and which draw they are at
+    sums = left = largest = np.zeros(0)  # their S, 1 - p* and largest weight
+    rows = np.zeros((0, _ROW))
+    while at < len(d) or len(active):
+        if at < len(d) and len(active) < _PART // 2:  # the slow ones go on with the next part
+            new = np.arange(at, min(at + _PART, len(d)))
+            at += _PART
+            active, numbers = np.append(active, new), np.append(numbers, 0 * new)
+            sums, left = np.append(sums, np.zeros(len(new))), np.append(left, np.ones(len(new)))
+            largest = np.append(largest, weights(d[new], r[new], heaviest(d[new], r[new])))
+            rows = np.concatenate([rows, np.zeros((len(new), _ROW))])
+        fresh = np.flatnonzero(numbers % _ROW == 0)
+        rows[fresh] = random.normals(0, _rows(active[fresh], numbers[fresh]), _ROW)
+        mean, width = d[active], r[active]
+        weight = weights(mean, width, rows[np.arange(len(active)), numbers % _ROW])
+        spent = (sums >= largest) | (left <= _NOTHING)
+        beta = np.where(spent, weight / largest, (weight - sums) / np.maximum(left, _NOTHING))
         going = private.random(len(active)) >= beta
-        numbers[active[~going]] = number
-        active, rows = active[going], rows[going]
-        sums[active] += left[active]
-        left[active] = mass_left(d[active], r[active], sums[active])
-        number += 1
-    return numbers
+        accepted[active[~going]] = numbers[~going]
+        active, numbers, rows = active[going], numbers[going] + 1, rows[going]
+        sums, largest = sums[going] + left[going], largest[going]
+        left = mass_left(mean[going], width[going], sums)
+    return accepted
 
 
 def _rows(latents: Ints, numbers: Ints | int) -> Ints:
@@ -103,5 +111,10 @@ def _rows(latents: Ints, numbers: Ints | int) -> Ints:
 
 def _draws(random: SharedRandom, numbers: Ints) -> Array:
     """Draw ``numbers[i]`` of latent i."""
-    latents = np.arange(len(numbers))
-    return random.normals(0, _rows(latents, numbers), _ROW)[latents, numbers % _ROW]
+    draws = np.empty(len(numbers), np.float32)
+    for at in range(0, len(numbers), _PART):
+        part = numbers[at : at + _PART]
+        here = np.arange(len(part))
+        rows = random.normals(0, _rows(at + here, part), _ROW)
+        draws[at : at + _PART] = rows[here, part % _ROW]
+    return draws

@@ -52,6 +52,8 @@ _HALF = 2 ** (_VALUE_BITS - 1)
 _LOWEST_OCTAVE, _HIGHEST_OCTAVE = -6, 4
 _OCTAVES = _HIGHEST_OCTAVE - _LOWEST_OCTAVE + 1
 _TRIES = 10_000
+_PART = 2**16
+"""Latents that are worked on together: what that takes stays the same for larger levels."""
 
 
 class RejectionOptions(Options, frozen=True):
@@ -169,19 +171,23 @@ class _Search:
         """S of the draws that were made."""
         self.private = random.private()
         self.numbers = np.full(len(self.d), self.limit)
-        left = np.ones(len(self.d))
-        active = np.flatnonzero(kl_bits(d, r).ravel() <= bits + _BEYOND)
+        worth_it = np.flatnonzero(kl_bits(d, r).ravel() <= bits + _BEYOND)
+        for at in range(0, len(worth_it), _PART):
+            self._search(worth_it[at : at + _PART], random, bits)
+
+    def _search(self, active: Ints, random: SharedRandom, bits: int) -> None:
+        """Try draws for the latents ``active``."""
+        part = np.ones(len(active))  # what is left of Q, 1 - p*
         for number in range(self.limit):
             x = _draws(random, active, np.full(len(active), number), bits).astype(np.float64)
-            part = np.maximum(left[active], 1e-12)
-            beta = (self._weights(active, x) - self.sums[active]) / part
+            beta = (self._weights(active, x) - self.sums[active]) / np.maximum(part, 1e-12)
             accepted = self.private.random(len(active)) < beta
             self.numbers[active[accepted]] = number
-            active, part = active[~accepted], part[~accepted]
+            active, part = active[~accepted], np.maximum(part[~accepted], 1e-12)
             if not len(active):
                 break
             self.sums[active] += part
-            left[active] = mass_left(self.d[active], self.r[active], self.sums[active])
+            part = mass_left(self.d[active], self.r[active], self.sums[active])
 
     def _weights(self, latents: Ints, x: Floats) -> Floats:
         """Q / P at x."""
