@@ -12,10 +12,11 @@ is the offset u of each mean in units of its posterior's scale: there the object
 is about 1 for every latent (1/r^2 is prior precision plus distortion's curvature), which makes
 plain gradient steps about natural ones. What measuring on held-out pictures decided
 (docs/training.md): the gradient is taken at the mean of level 1, not at a sample, whose noise
-takes ten times as many steps to average out; scales stay, since they are right already.
+costs more than it tells; scales stay, since they are right already.
 
-Memory: everything of a picture's size is held for latents only. The synthesis network runs in
-tiles whose margins cover its reach, so that gradients are the whole picture's.
+Memory: everything of a picture's size is held for latents only, 1.5 GiB at 24 megapixels. The
+synthesis network runs in tiles whose margins cover its reach, so that gradients are the whole
+picture's.
 """
 
 from __future__ import annotations
