@@ -135,7 +135,8 @@ def test_sizes(monkeypatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
 
 
 MEMORY = """
-import json, sys
+import json, sys, time
+time.perf_counter = time.process_time  # other programs don't count
 from toolkit.plugins import load_plugins
 from toolkit.samplers import SamplerChoice
 from toolkit_evaluation.sampler_bench import Contender
