@@ -185,7 +185,8 @@ def test_json_on_standard_output_alone(house):
     done = call(house, "--codec", "grid", "--codec", "fine", "images", "--json", "-")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert set(result) == {"rows", "means"}
+    assert set(result) == {"rows", "means", "skipped"}
+    assert not result["skipped"]
     assert len(result["rows"]) == 3 * (4 + 2)
     assert {"image", "codec", "point", "status", "bytes", "bpp", "psnr", "ms_ssim", "file",
             "theoretical_bpp", "encode_s", "decode_s", "coder_encode_s",
