@@ -91,16 +91,17 @@ class Side:
 
 def choose_side(d: Array, r: Array, nu: int, multiple: float) -> Side:
     """Side information for targets (C, H, W): ``multiple`` bits sent for each bit of KL."""
+    channels, height, width = d.shape
     shifts = np.empty(d.shape, np.float32)
     sums = []
-    for channel in range(len(d)):  # one at a time: float64 copies of a level are large
+    for channel in range(channels):  # one at a time: float64 copies of a level are large
         shifts[channel] = far_out(d[channel], r[channel], nu)
         left = kl_bits(d[channel] - shifts[channel], r[channel])
         sums.append(sums_of_tiles(np.maximum(left, 0), FINEST))
     cells = np.array(sums)
-    exponent = choose_exponent(float(cells.sum()), d.shape)
-    cells = sums_of_tiles(cells, exponent - FINEST).reshape(len(d), -1)
-    profile = choose_profile(cells, exponent, d.shape, _LEAST_BITS)
+    exponent = choose_exponent(float(cells.sum()), (channels, height, width))
+    cells = sums_of_tiles(cells, exponent - FINEST).reshape(channels, -1)
+    profile = choose_profile(cells, exponent, (channels, height, width), _LEAST_BITS)
     tile_of = profile.tile_of()
     sent = profile.cells() @ np.bincount(tile_of, minlength=cells.shape[1])
     sends = int(sent.sum()) * 2.0**-RATE_BITS
