@@ -47,8 +47,8 @@ FAULTY = {
     ),
     "taken tag": (
         HEAD + "@hookimpl\ndef toolkit_samplers():\n"
-        "    yield SamplerSpec('other', '', 'a:B', tag='tr')",
-        "tag 'tr' is trellis's",
+        "    yield SamplerSpec('other', '', 'a:B', tag='tc')",
+        "tag 'tc' is trellis's",
     ),
     "bad name": (
         HEAD + "@hookimpl\ndef toolkit_codecs():\n    yield CodecSpec('Not Good', '', 'a:B')",
