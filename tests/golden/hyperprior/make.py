@@ -1,4 +1,4 @@
-"""Makes the golden files that aren't there yet; those that are stay as they are for good.
+"""Makes the golden files that aren't there yet.
 
 Run from the folder ``tests``: python golden/hyperprior/make.py
 """
@@ -7,16 +7,10 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent.parent))
-CASES = [
-    (coding, mode, size)
-    for coding in ("quantized", "dithered", "sampled")
-    for mode, size in (("RGB", (1, 1)), ("L", (17, 31)), ("RGBA", (64, 64)), ("RGB", (65, 130)))
-]
+CODINGS = ("quantized", "dithered", "sampled")
+PICTURES = (("RGB", (1, 1)), ("L", (17, 31)), ("RGBA", (64, 64)), ("RGB", (65, 130)))
 OPTIONS = {
     "widths": [3, 4, 4],
     "latent_channels": 4,
@@ -44,29 +38,13 @@ def make_weights(path):
 
 
 def main():
-    from random_models import picture
-
-    from toolkit.options import parse_options
-    from toolkit.plugins import load_plugins
+    from golden_files import write_golden
 
     weights = HERE / "weights.safetensors"
     if not weights.exists():
         make_weights(weights)
-    plugins = load_plugins()
-    spec = plugins.codec("hyperprior")
-    for coding, mode, size in CASES:
-        path = HERE / f"{coding}-{mode}-{size[0]}x{size[1]}.qf"
-        if path.exists():
-            continue
-        values = {"weights": str(weights), "coding": coding, "seed": 5}
-        codec = spec.loaded(spec, parse_options(spec.loaded.options_class, values, ""), plugins)
-        pixels = picture(*size, seed=3, channels={"L": 1, "RGB": 3, "RGBA": 4}[mode])
-        encoded = codec.encode(pixels, 0.7)
-        path.write_bytes(encoded.data)
-        shown = (
-            np.squeeze(encoded.reconstruction, axis=2) if mode == "L" else encoded.reconstruction
-        )
-        Image.fromarray(shown).save(path.with_suffix(".png"))
+    cases = {coding: {"weights": str(weights), "coding": coding} for coding in CODINGS}
+    write_golden(HERE, "hyperprior", cases, PICTURES, 0.7)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Makes the golden files that aren't there yet; those that are stay as they are for good.
+"""Makes the golden files that aren't there yet.
 
 Run from the folder ``tests``: python golden/latents/make.py
 """
@@ -7,17 +7,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent.parent))
 ARCHITECTURE = "mbt2018-mean"
-CASES = [
-    (coding, mode, size)
-    for coding in ("quantized", "dithered", "sampled")
-    for mode, size in (("RGB", (1, 1)), ("L", (17, 31)), ("RGBA", (65, 70)))
-]
+CODINGS = ("quantized", "dithered", "sampled")
+PICTURES = (("RGB", (1, 1)), ("L", (17, 31)), ("RGBA", (65, 70)))
 
 
 def make_weights(path):
@@ -49,30 +43,14 @@ def with_tables(weights):
 
 
 def main():
-    from random_models import picture
-
-    from toolkit.options import parse_options
-    from toolkit.plugins import load_plugins
+    from golden_files import write_golden
 
     weights = HERE / "weights.safetensors"
     if not weights.exists():
         make_weights(weights)
-    plugins = load_plugins()
-    spec = plugins.codec("latents")
-    whole = with_tables(weights)
-    for coding, mode, size in CASES:
-        path = HERE / f"{coding}-{mode}-{size[0]}x{size[1]}.qf"
-        if path.exists():
-            continue
-        values = {"weights": str(whole), "coding": coding, "seed": 5}
-        codec = spec.loaded(spec, parse_options(spec.loaded.options_class, values, ""), plugins)
-        pixels = picture(*size, seed=3, channels={"L": 1, "RGB": 3, "RGBA": 4}[mode])
-        encoded = codec.encode(pixels, 3)
-        path.write_bytes(encoded.data)
-        shown = encoded.reconstruction
-        Image.fromarray(np.squeeze(shown, axis=2) if mode == "L" else shown).save(
-            path.with_suffix(".png")
-        )
+    whole = str(with_tables(weights))
+    cases = {coding: {"weights": whole, "coding": coding} for coding in CODINGS}
+    write_golden(HERE, "latents", cases, PICTURES, 3)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Makes the golden files that aren't there yet; those that are stay as they are for good.
+"""Makes the golden files that aren't there yet.
 
 Run from the folder ``tests``: python golden/pln/make.py
 """
@@ -6,9 +6,6 @@ Run from the folder ``tests``: python golden/pln/make.py
 import json
 import sys
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent.parent))
@@ -19,11 +16,7 @@ LEVELS = {
     },
     "isgs": {"level2": {"sampler": "importance"}, "level1": {"sampler": "greedy"}},
 }
-CASES = [
-    (name, mode, size)
-    for name in LEVELS
-    for mode, size in (("RGB", (1, 1)), ("L", (17, 31)), ("RGBA", (64, 64)), ("RGB", (65, 130)))
-]
+PICTURES = (("RGB", (1, 1)), ("L", (17, 31)), ("RGBA", (64, 64)), ("RGB", (65, 130)))
 OPTIONS = {
     "widths": [3, 4, 4],
     "level1_channels": 6,
@@ -48,29 +41,13 @@ def make_weights(path):
 
 
 def main():
-    from random_models import picture
-
-    from toolkit.options import parse_options
-    from toolkit.plugins import load_plugins
+    from golden_files import write_golden
 
     weights = HERE / "weights.safetensors"
     if not weights.exists():
         make_weights(weights)
-    plugins = load_plugins()
-    spec = plugins.codec("pln")
-    for name, mode, size in CASES:
-        path = HERE / f"{name}-{mode}-{size[0]}x{size[1]}.qf"
-        if path.exists():
-            continue
-        values = {"weights": str(weights), "seed": 5, **LEVELS[name]}
-        codec = spec.loaded(spec, parse_options(spec.loaded.options_class, values, ""), plugins)
-        pixels = picture(*size, seed=3, channels={"L": 1, "RGB": 3, "RGBA": 4}[mode])
-        encoded = codec.encode(pixels, 0.7)
-        path.write_bytes(encoded.data)
-        shown = (
-            np.squeeze(encoded.reconstruction, axis=2) if mode == "L" else encoded.reconstruction
-        )
-        Image.fromarray(shown).save(path.with_suffix(".png"))
+    cases = {name: {"weights": str(weights), **levels} for name, levels in LEVELS.items()}
+    write_golden(HERE, "pln", cases, PICTURES, 0.7)
 
 
 if __name__ == "__main__":
