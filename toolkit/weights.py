@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from toolkit.badfile import OtherModel
 from toolkit.errors import InputError, MissingError
 
 if TYPE_CHECKING:
@@ -88,3 +89,18 @@ def weights_of_fingerprint(wanted: bytes, folder: Path) -> Path | None:
         if fingerprint(path) == wanted:
             return path
     return None
+
+
+def weights_for_file(wanted: bytes, given: Path | None, folder: Path) -> Path:
+    """The weights to decode a file with whose header has the fingerprint ``wanted``: those
+    ``given`` by the user, or those in ``folder`` that fit.
+
+    Raises OtherModel where none do. Whether what was given fits is for the decoder to check.
+    """
+    path = given.absolute() if given else weights_of_fingerprint(wanted, folder)
+    if path is None:
+        raise OtherModel(
+            f"the file was made with weights {wanted.hex()}, which aren't among those "
+            "installed: name their file with --weights"
+        )
+    return path

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.codec import DecodeSettings
-from toolkit.container import Container, OtherModel
+from toolkit.container import Container
 from toolkit.errors import UsageError
 from toolkit.options import parse_options
-from toolkit.weights import Weights, find_weights, load_weights, weights_of_fingerprint
+from toolkit.weights import Weights, find_weights, load_weights, weights_for_file
 from toolkit_plugins.compressai.agreement import deterministic
 from toolkit_plugins.compressai.coder import Floats, HyperTables, Integers, ScaleTable
 from toolkit_plugins.compressai.conditional import GaussianModel, Latents, Prior
@@ -203,11 +203,5 @@ class HyperpriorCodec(LatentCodec):
         settings: DecodeSettings,
         plugins: Plugins | None = None,
     ) -> HyperpriorCodec:
-        wanted = container.fingerprint or b""
-        path = settings.weights or weights_of_fingerprint(wanted, FOLDER)
-        if path is None:
-            raise OtherModel(
-                f"the file was made with weights {wanted.hex()}, which aren't among those "
-                "installed: name their file with --weights"
-            )
+        path = weights_for_file(container.fingerprint or b"", settings.weights, FOLDER)
         return cls(spec, HyperpriorCodecOptions(weights=str(path)), plugins)

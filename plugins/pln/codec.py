@@ -34,7 +34,7 @@ from toolkit.ladder import decode_ladder, encode_ladder, sample_ladder, theoreti
 from toolkit.options import Options
 from toolkit.plugins import load_plugins
 from toolkit.samplers import SamplerChoice, pack_choice, read_choice
-from toolkit.weights import find_weights, load_weights, weights_of_fingerprint
+from toolkit.weights import find_weights, load_weights, weights_for_file, weights_of_fingerprint
 from toolkit_plugins.pln.budget import fill
 from toolkit_plugins.pln.ladder import LEVELS, PLNLadder
 
@@ -226,17 +226,7 @@ class PLNCodec(Codec):
         settings: DecodeSettings,
         plugins: Plugins | None = None,
     ) -> PLNCodec:
-        wanted = container.fingerprint or b""
-        path = (
-            settings.weights.absolute()
-            if settings.weights
-            else weights_of_fingerprint(wanted, FOLDER)
-        )
-        if path is None:
-            raise OtherModel(
-                f"the file was made with weights {wanted.hex()}, which aren't among those "
-                "installed: name their file with --weights"
-            )
+        path = weights_for_file(container.fingerprint or b"", settings.weights, FOLDER)
         told = cls.describe(container, plugins or load_plugins())
         levels = {name: told[name] for name in LEVELS if name in told}
         return cls(spec, PLNCodecOptions(weights=str(path), seed=told["seed"], **levels), plugins)
