@@ -51,7 +51,8 @@ def factorized_tables(state: dict[str, Any]) -> HyperTables:
     ends where a tail holds less than 1e-7.
     """
     edges = np.arange(-_RADIUS, _RADIUS + 2) - 0.5
-    cumulative = 1 / (1 + np.exp(-_logits(state, edges)))
+    with np.errstate(over="ignore"):  # far tails are 0
+        cumulative = 1 / (1 + np.exp(-_logits(state, edges)))
     first, counts = [], []
     for channel in cumulative:
         low = max(0, int(np.searchsorted(channel, _TAIL, side="right")) - 1)
