@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from toolkit.plugins import Plugins
     from toolkit.sampling import Sampler
     from toolkit.specs import CodecSpec
+    from toolkit_plugins.pln.effort import Effort
 
 FOLDER = Path(__file__).parent / "weights"
 STREAM_VERSION = 1
@@ -127,18 +128,20 @@ class PLNCodec(Codec):
         return sample_ladder(self._ladder(pixels, point), self.options.seed)
 
     def _ladder(self, pixels: Pixels, point: float) -> EncodeLadder:
-        effort = None
-        if self.options.effort:
-            from toolkit_plugins.pln.effort import Effort
-
-            objective = load_weights(self.weights).objective
-            effort = Effort(self.options.effort, objective, self.options.seed)
         model = load_model(self.weights, "float32")
-        return model.encode(as_rgb(pixels), _rate(point), effort)
+        return model.encode(as_rgb(pixels), _rate(point), self._effort())
+
+    def _effort(self) -> Effort | None:
+        if not self.options.effort:
+            return None
+        from toolkit_plugins.pln.effort import Effort
+
+        objective = load_weights(self.weights).objective
+        return Effort(self.options.effort, objective, self.options.seed)
 
     def latent_levels(self, pixels: Pixels, point: float) -> list[LatentLevel]:
         ladder = load_model(self.weights, "float32")
-        return ladder.levels(as_rgb(pixels), _rate(point), self.options.seed)
+        return ladder.levels(as_rgb(pixels), _rate(point), self.options.seed, self._effort())
 
     # -- coding ----------------------------------------------------------------
 

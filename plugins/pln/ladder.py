@@ -98,9 +98,11 @@ class PLNLadder:
         z1 = mu_p + torch.exp(log_s_p) * self._tensor(c1)
         return self._to_pixels(z1, blend, height, width)
 
-    def levels(self, pixels: Pixels, rate: float, seed: int) -> list[LatentLevel]:
+    def levels(
+        self, pixels: Pixels, rate: float, seed: int, effort: Effort | None = None
+    ) -> list[LatentLevel]:
         """Priors and posteriors of level 2 and, given a plain sample of it, of level 1."""
-        climb = self.encode(pixels, rate)
+        climb = self.encode(pixels, rate, effort)
         target2 = next(climb)
         c2 = posterior_sample(target2, seed, 0)
         target1 = climb.send(c2)
