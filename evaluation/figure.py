@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#666666")
 """Okabe and Ito's, in an order that keeps neighbours apart for colour-blind readers."""
 MARKERS = "osD^vP*X"
+MOST_INSIDE = 9
+"""A legend with more entries than this stands beside the curves, so as not to cover them."""
 REACH = 1.4
 """Rates are shown up to this much beyond the shortest curve's end."""
 PANELS = (("psnr", "PSNR, dB"), ("ms_ssim", "MS-SSIM, dB"))
@@ -33,7 +35,7 @@ def rate_distortion_figure(table: Table, references: Sequence[Reference] = ()) -
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 5), layout="constrained")
-    axes = figure.subplots(1, 2)
+    axes = figure.subplots(1, len(PANELS))
     for axis, (metric, label) in zip(axes, PANELS, strict=True):
         _draw(axis, table, metric)
         limits = _limits(table, metric)
@@ -42,7 +44,11 @@ def rate_distortion_figure(table: Table, references: Sequence[Reference] = ()) -
             axis.set_xlim(0, limits[0])
             axis.set_ylim(*limits[1])
         tidy(axis, label)
-    if axes[0].get_legend_handles_labels()[0]:
+    handles = axes[0].get_legend_handles_labels()[0]
+    if len(handles) > MOST_INSIDE:
+        figure.set_size_inches(13, 5)
+        figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False)
+    elif handles:
         axes[0].legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9)
     figure.suptitle(_title(table), fontsize=10)
     return figure
@@ -79,7 +85,8 @@ def _limits(table: Table, metric: str) -> tuple[float, tuple[float, float]] | No
 def _draw(axis: Axes, table: Table, metric: str) -> None:
     for number, codec in enumerate(table.codecs):
         colour = COLOURS[number % len(COLOURS)]
-        marker = MARKERS[number % len(MARKERS)]
+        # a colour that comes again comes with another marker
+        marker = MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
         own = [mean for mean in table.means if mean["codec"] == codec]
         _line(axis, own, metric, False, color=colour, marker=marker, linewidth=2.2, label=codec)
         _line(
