@@ -81,15 +81,49 @@ def build(run):
     return build
 
 
-def test_the_recipe_is_the_pln_s():
-    ours = yaml.safe_load(RECIPE.read_text())
-    theirs = yaml.safe_load((Path(pln.__file__).parent / "recipes" / "pln.yaml").read_text())
+@pytest.mark.parametrize("part", ["", "-wider"])
+def test_the_recipe_is_the_pln_s(part):
+    ours = yaml.safe_load(RECIPE.with_stem(f"hyperprior{part}").read_text())
+    folder = Path(pln.__file__).parent / "recipes"
+    theirs = yaml.safe_load((folder / f"pln{part}.yaml").read_text())
     assert ours.pop("model") == "hyperprior"
     assert theirs.pop("model") == "pln"
     for recipe in (ours, theirs):  # how long each ran is its model card's to say
-        recipe["schedule"].pop("minutes", None)
-        recipe["schedule"].pop("steps", None)
+        if not part:
+            recipe["schedule"].pop("minutes", None)
+            recipe["schedule"].pop("steps", None)
+        recipe.pop("start", None)
+        options = recipe.pop("options", {})
+        recipe["channels"] = options.get("level1_channels") or options.get("latent_channels")
     assert ours == theirs
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_tidying_sorts_the_channels_and_changes_nothing_else(linear):
+    torch.manual_seed(0)
+    options = HyperpriorOptions(
+        widths=(4, 5, 6), latent_channels=7, hyper_width=5, hyper_channels=6, linear=linear
+    )
+    model = Hyperprior(options)
+    if linear:
+        torch.nn.init.normal_(model.synthesis.linear.gain.log_gain)
+    x, rate = torch.rand(2, 3, 128, 128), torch.tensor([0.5, 0.5])
+
+    def outcome():
+        blend = model.blend(rate)
+        y, z = model.analyse(x, blend)
+        mean, scale = model.prior(z, blend, *y.shape[2:])
+        _, p_y = model.conditional(y, scale, mean, training=False)
+        return model.reconstruct(y, blend), z, (-p_y.log()).mean((0, 2, 3))
+
+    with torch.no_grad():
+        image, z, bits = outcome()
+        model.tidy(x)
+        same_image, same_z, sorted_bits = outcome()
+    torch.testing.assert_close(same_image, image, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(same_z, z, rtol=1e-4, atol=1e-5)
+    assert bits.tolist() != sorted_bits.tolist()
+    torch.testing.assert_close(bits.sort().values, sorted_bits.sort().values, rtol=1e-4, atol=1e-5)
 
 
 def test_training_lowers_the_loss(run):

@@ -71,12 +71,20 @@ def test_the_posterior_is_the_precision_weighted_product() -> None:
     assert float(log_r.max()) < 0
 
 
-def test_tidying_sorts_the_channels_and_changes_nothing_else() -> None:
+@pytest.mark.parametrize("linear", [False, True])
+def test_tidying_sorts_the_channels_and_changes_nothing_else(linear: bool) -> None:
     torch.manual_seed(3)
     options = PLNOptions(
-        widths=(4, 5, 6), level1_channels=7, level2_width=5, level2_channels=6, knots=3
+        widths=(4, 5, 6),
+        level1_channels=7,
+        level2_width=5,
+        level2_channels=6,
+        knots=3,
+        linear=linear,
     )
     model = PLN(options)
+    if linear:
+        torch.nn.init.normal_(model.synthesis1.linear.gain.log_gain)
     x = torch.rand(2, 3, 128, 96)
     blend = model.blend(torch.tensor([0.5, 0.5]))
 

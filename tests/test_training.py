@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import toolkit
 from toolkit.errors import InputError, UsageError
@@ -22,6 +23,7 @@ from toolkit.training.loop import Trainer
 from toolkit.training.objective import RateDistortion, TrainingPass
 from toolkit.training.optim import learning_rate_scale
 from toolkit.training.recipe import Objective, Recipe, Schedule, load_recipe
+from toolkit_plugins.compressai.hyperprior import Hyperprior
 from toolkit_plugins.pln.model import PLN, PLNOptions
 
 SMALL = {"widths": [8, 8, 8], "level1_channels": 8, "level2_width": 8, "level2_channels": 4}
@@ -91,6 +93,86 @@ def test_training_learns_and_exports_weights_that_code(photos: Path, tmp_path: P
     assert (tmp_path / "curves.png").stat().st_size > 1000
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert "validation" in kinds
+
+
+def test_more_channels_begin_where_fewer_ended(photos: Path, tmp_path: Path) -> None:
+    narrow = trainer(recipe(photos), tmp_path / "narrow")
+    narrow.run()
+    start = {"weights": str(export(narrow)), "channels": 6}
+    options = {**SMALL, "level1_channels": 10}
+    wide = trainer(recipe(photos, options=options, start=start), tmp_path / "wide")
+    before = PLN(PLNOptions(**SMALL))
+    before.load_state_dict(load_file(start["weights"]), strict=True)
+    after = wide.parts["model"]
+    x, rate = torch.rand(1, 3, 96, 96), torch.tensor([0.3])
+    blend = before.blend(rate)
+    with torch.no_grad():
+        means, _ = before.encode1(x, blend)
+        wider, _ = after.encode1(x, blend)
+        assert torch.allclose(wider[:, :6], means[:, :6], atol=1e-5)
+        # the new channels aren't looked at yet, and the idle old ones no more
+        means[:, 6:] = 0
+        for f in (PLN.reconstruct, PLN.posterior2):
+            old, new = f(before, means, blend), f(after, wider, blend)
+            old, new = (old, new) if isinstance(old, torch.Tensor) else (old[0], new[0])
+            assert torch.allclose(new, old, atol=1e-4)
+    wide.train_step()
+    decoder = after.synthesis1.ups[0].conv.weight
+    assert float(decoder[:, 6:].detach().abs().max()) > 0  # training finds them
+    wide.save()
+    Path(start["weights"]).unlink()
+    again = trainer(recipe(photos, options=options, start=start), tmp_path / "wide")
+    assert again.step == 1  # a run that goes on needs no start
+
+
+@pytest.mark.parametrize("kind", ["pln", "hyperprior"])
+def test_new_channels_on_linear_paths_show_what_was_missing(
+    photos: Path, tmp_path: Path, kind: str
+) -> None:
+    cls, small, channels = PLN, SMALL, "level1_channels"
+    if kind == "hyperprior":
+        cls, channels = Hyperprior, "latent_channels"
+        small = {"widths": [8, 8, 8], "latent_channels": 8, "hyper_width": 8, "hyper_channels": 4}
+    narrow = cls(parse_options(cls.options_class, small, "test"))
+    save_file(narrow.state_dict(), tmp_path / "narrow.safetensors")
+    options = {**small, channels: 24, "linear": True}
+    start = {"weights": str(tmp_path / "narrow.safetensors")}
+    wide = cls(parse_options(cls.options_class, options, "test"))
+    Trainer(wide, recipe(photos, model=kind, options=options, start=start), tmp_path / "wide")
+    x = torch.from_numpy(np.stack([np.asarray(Image.open(f)) for f in photos.glob("*.png")]))
+    x = x.permute(0, 3, 1, 2)[:, :, 12:108, 32:128].float() / 255
+    errors = []
+    with torch.no_grad():
+        for model in (narrow, wide):
+            blend = model.blend(torch.ones(len(x)))
+            latents = (model.encode1 if kind == "pln" else model.analyse)(x, blend)[0]
+            errors.append(float((model.reconstruct(latents, blend) - x).square().mean()))
+            assert all(
+                b.isfinite().all() for b in model.training_pass(x, blend[:, 0]).bits.values()
+            )
+    assert errors[1] < 0.5 * errors[0]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (SMALL | {"widths": [8, 8, 6]}, "too large for this model"),
+        (SMALL, "another kind of model"),
+    ],
+)
+def test_weights_that_cannot_be_begun_with_are_refused(
+    photos: Path, tmp_path: Path, model: dict[str, Any], message: str
+) -> None:
+    state = PLN(PLNOptions(**SMALL)).state_dict()
+    if "kind" in message:
+        state["more"] = torch.zeros(1)
+    save_file(state, tmp_path / "weights.safetensors")
+    plan = recipe(photos, options=model, start={"weights": str(tmp_path / "weights.safetensors")})
+    with pytest.raises(InputError, match=message):
+        trainer(plan, tmp_path / "run")
+    (tmp_path / "weights.safetensors").write_bytes(b"no weights")
+    with pytest.raises(InputError, match=r"weights\.safetensors"):
+        trainer(plan, tmp_path / "run")
 
 
 def test_a_checkpoint_of_another_model_is_refused(photos: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ interpolated between them, say how fine that is.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, cast
 
 import torch
@@ -32,11 +33,14 @@ from toolkit_plugins.pln.networks import (
     LEAK,
     AnalysisStages,
     GaussianHeads,
+    LinearAnalysis,
     MirrorConv2d,
     RateGain,
     SubPixelConv2d,
     Synthesis1,
+    fit_linear_paths,
     interpolation_weights,
+    reorder,
 )
 
 Width = Annotated[int, Meta(ge=1, le=1024)]
@@ -59,17 +63,21 @@ class HyperpriorOptions(Options, frozen=True):
     """Of z, at stride 64."""
     knots: Annotated[int, Meta(ge=2, le=64)] = 8
     """Rates at which gains are learned; between them they are interpolated."""
+    linear: bool = False
+    """Linear paths beside the networks, as the PLN's."""
 
 
 class Analysis(AnalysisStages):
     """Image (B, 3, H, W), centred -> y before its gain, stride 16."""
 
-    def __init__(self, widths: tuple[int, ...], channels: int, knots: int) -> None:
+    def __init__(self, widths: tuple[int, ...], channels: int, knots: int, linear: bool) -> None:
         super().__init__(widths, knots)
+        self.linear = LinearAnalysis(channels) if linear else None
         self.last = MirrorConv2d(widths[-1], channels, stride=2)
 
     def forward(self, x: Tensor, blend: Tensor) -> Tensor:
-        return cast(Tensor, self.last(self.stages(x, blend)))
+        y = cast(Tensor, self.last(self.stages(x, blend)))
+        return y if self.linear is None else y + self.linear(x)
 
 
 class HyperAnalysis(nn.Module):
@@ -125,11 +133,11 @@ class HyperpriorNetworks(nn.Module):
         self.options = options
         f, g, m = options.latent_channels, options.hyper_channels, options.hyper_width
         knots = options.knots
-        self.analysis = Analysis(options.widths, f, knots)
+        self.analysis = Analysis(options.widths, f, knots, options.linear)
         self.gain = RateGain(f, knots)
         self.hyper_analysis = HyperAnalysis(f, m, g, knots)
         self.hyper_synthesis = HyperSynthesis(g, m, f, knots)
-        self.synthesis = Synthesis1(f, options.widths, knots)
+        self.synthesis = Synthesis1(f, options.widths, knots, options.linear)
         with torch.no_grad():
             slope = torch.linspace(*FIRST_GAINS, knots)[:, None].expand(-1, f)
             self.gain.log_gain.copy_(slope)
@@ -153,6 +161,35 @@ class HyperpriorNetworks(nn.Module):
     def reconstruct(self, y: Tensor, blend: Tensor) -> Tensor:
         """y in steps -> image (B, 3, H, W), not clipped."""
         return self.synthesis(y, blend).float() / SPREAD + CENTRE
+
+    def grow(self, images: Sequence[Tensor], known: int) -> None:
+        """Put the channels of y from ``known`` on, which the networks ignore, to use on ``images``
+        (B, 3, H, W): see ``fit_linear_paths``."""
+        if self.analysis.linear is None or self.synthesis.linear is None:
+            return
+        heads, knots = self.hyper_synthesis.heads, self.options.knots
+        heads.clear(known)
+        parts = []
+        with torch.no_grad():
+            self.analysis.last.weight[known:] = 0
+            assert self.analysis.last.bias is not None
+            self.analysis.last.bias[known:] = 0
+            # a step as long as is worth its bits at lambda 0.001 ... 0.08, about
+            gains = torch.linspace(-1.95, 0.25, knots)[:, None]
+            for gain in (self.gain, heads.mean_gain, heads.scale_gain):
+                gain.log_gain[:, known:] = gains
+            self.synthesis.gain.log_gain[:, known:] = -gains
+            for x in images:
+                blend = self.blend(torch.ones(len(x), device=x.device))
+                y, _ = self.analyse(x, blend)
+                residual = SPREAD * (x - self.reconstruct(y, blend))
+                latents = self.synthesis.gain(y, blend)[:, :known]
+                parts.append(((x - CENTRE) * SPREAD, residual, latents))
+        fit_linear_paths(
+            self.analysis.linear,
+            self.synthesis.linear,
+            *(torch.cat(part) for part in zip(*parts, strict=True)),
+        )
 
 
 class Hyperprior(HyperpriorNetworks):
@@ -184,6 +221,26 @@ class Hyperprior(HyperpriorNetworks):
             _, p_y = self.conditional(y, scale, mean, training=True)
         x_hat = self.reconstruct(rounded(y - mean) + mean, blend)
         return TrainingPass(x_hat, {"y": bits(p_y), "z": bits(p_z)})
+
+    def tidy(self, x: Tensor) -> None:
+        """Sort the channels of y by their bits on images (B, 3, H, W), the largest first. What the
+        networks compute stays the same."""
+        blend = self.blend(torch.full((len(x),), 0.5, device=x.device))
+        with torch.no_grad():
+            y, z = self.analyse(x, blend)
+            mean, scale = self.prior(rounded(z), blend, *y.shape[2:])
+            _, p_y = self.conditional(y, scale, mean, training=True)
+            order = (-p_y.log()).mean((0, 2, 3)).argsort(descending=True)
+        last = self.analysis.last
+        assert last.bias is not None
+        reorder(last.weight, 0, order)
+        reorder(last.bias, 0, order)
+        if self.analysis.linear is not None:
+            reorder(self.analysis.linear.weight, 0, order)
+        reorder(self.gain.log_gain, 1, order)
+        reorder(self.hyper_analysis.conv1.weight, 1, order)
+        self.hyper_synthesis.heads.reorder(order)
+        self.synthesis.reorder(order)
 
 
 def rounded(x: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, cast
+from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +16,9 @@ from toolkit.training.objective import TrainingPass
 from toolkit_plugins.pln.networks import (
     Analysis1,
     Analysis2,
-    SubPixelConv2d,
     Synthesis1,
     Synthesis2,
+    fit_linear_paths,
     interpolation_weights,
     reorder,
 )
@@ -41,6 +42,10 @@ class PLNOptions(Options, frozen=True):
     """G: channels of z2, at stride 32."""
     knots: Annotated[int, Meta(ge=2, le=64)] = 8
     """Rates at which gains are learned; between them they are interpolated."""
+    linear: bool = False
+    """Linear paths beside the networks: from blocks of 16x16 pixels to the means of level 1, and
+    from z1 to such blocks. They carry the fine detail of high rates, which networks as narrow as
+    these learn to drop."""
 
 
 def product_of_gaussians(
@@ -85,10 +90,10 @@ class PLN(nn.Module):
             options.level2_width,
             options.knots,
         )
-        self.analysis1 = Analysis1(options.widths, f, knots)
+        self.analysis1 = Analysis1(options.widths, f, knots, options.linear)
         self.analysis2 = Analysis2(f, m, g, knots)
         self.synthesis2 = Synthesis2(g, m, f, knots)
-        self.synthesis1 = Synthesis1(f, options.widths, knots)
+        self.synthesis1 = Synthesis1(f, options.widths, knots, options.linear)
         # Distortion is traded at lambda ~ 1 / s_x^2: start the scales on that line.
         with torch.no_grad():
             slope = torch.linspace(1.1, -1.1, knots)[:, None]
@@ -137,6 +142,32 @@ class PLN(nn.Module):
         }
         return TrainingPass(x_hat, bits)
 
+    def grow(self, images: Sequence[Tensor], known: int) -> None:
+        """Put the channels of level 1 from ``known`` on, which the networks ignore, to use on
+        ``images`` (B, 3, H, W): see ``fit_linear_paths``."""
+        if self.analysis1.linear is None or self.synthesis1.linear is None:
+            return
+        knots = self.options.knots
+        self.analysis1.heads.clear(known)
+        self.synthesis2.heads.clear(known)
+        parts = []
+        with torch.no_grad():
+            for x in images:
+                blend = self.blend(torch.ones(len(x), device=x.device))
+                mean, _ = self.encode1(x, blend)
+                residual = SPREAD * (x - self.reconstruct(mean, blend))
+                latents = self.synthesis1.gain(mean, blend)[:, :known]
+                parts.append(((x - CENTRE) * SPREAD, residual, latents))
+            # a posterior as narrow as is worth its bits at lambda 0.001 ... 0.08, about
+            self.analysis1.heads.scale_gain.log_gain[:, known:] = torch.linspace(0.7, -1.5, knots)[
+                :, None
+            ]
+        fit_linear_paths(
+            self.analysis1.linear,
+            self.synthesis1.linear,
+            *(torch.cat(part) for part in zip(*parts, strict=True)),
+        )
+
     def tidy(self, x: Tensor) -> None:
         """Sort the channels of both levels by their KL divergence on images (B, 3, H, W), the
         largest first.
@@ -155,10 +186,11 @@ class PLN(nn.Module):
         )
         for heads in (self.analysis1.heads, self.synthesis2.heads):
             heads.reorder(order1)
-        for gain in (self.analysis2.gain, self.synthesis1.gain):
-            reorder(gain.log_gain, 1, order1)
+        if self.analysis1.linear is not None:
+            reorder(self.analysis1.linear.weight, 0, order1)
+        reorder(self.analysis2.gain.log_gain, 1, order1)
         reorder(self.analysis2.conv1.weight, 1, order1)
-        reorder(cast(SubPixelConv2d, self.synthesis1.ups[0]).conv.weight, 1, order1)
+        self.synthesis1.reorder(order1)
         self.analysis2.heads.reorder(order2)
         reorder(self.synthesis2.gain.log_gain, 1, order2)
         reorder(self.synthesis2.up.conv.weight, 1, order2)

@@ -29,6 +29,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 LEAK = 0.2
+BLOCK = 16
+"""Pixels a side of one latent of level 1."""
 
 
 class MirrorConv2d(nn.Conv2d):
@@ -128,9 +130,20 @@ class GaussianHeads(nn.Module):
             assert self.log_scale.bias is not None
             self.log_scale.bias.fill_(log_scale)
 
-    def forward(self, x: Tensor, blend: Tensor) -> tuple[Tensor, Tensor]:
-        mean = self.mean_gain(self.mean(x).float(), blend)
+    def forward(
+        self, x: Tensor, blend: Tensor, more: Tensor | float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """``more`` is added to the means before their gain."""
+        mean = self.mean_gain((self.mean(x) + more).float(), blend)
         return mean, self.log_scale(x).float() + self.scale_gain.log(blend)
+
+    def clear(self, known: int) -> None:
+        """Channels from ``known`` on: mean 0, log scale 0, but for their gains."""
+        with torch.no_grad():
+            for conv in (self.mean, self.log_scale):
+                assert conv.bias is not None
+                conv.weight[known:] = 0
+                conv.bias[known:] = 0
 
     def reorder(self, order: Tensor) -> None:
         """Give the latents' channels out in another order."""
@@ -146,6 +159,66 @@ def reorder(parameter: Tensor, axis: int, order: Tensor) -> None:
     """In place: entry i along the axis becomes what was entry ``order[i]``."""
     with torch.no_grad():
         parameter.copy_(parameter.index_select(axis, order))
+
+
+class LinearAnalysis(nn.Conv2d):
+    """Image (B, 3, H, W) -> (B, C, H / 16, W / 16), each block of 16x16 pixels by itself."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(3 * BLOCK**2, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pixel_unshuffle(x, BLOCK))
+
+
+class LinearSynthesis(nn.Module):
+    """Latents (B, C, h, w) -> image (B, 3, 16 h, 16 w), block by block."""
+
+    def __init__(self, channels: int, knots: int) -> None:
+        super().__init__()
+        self.gain = RateGain(channels, knots)
+        self.conv = nn.Conv2d(channels, 3 * BLOCK**2, 1, bias=False)
+
+    def forward(self, latents: Tensor, blend: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.conv(self.gain(latents, blend)), BLOCK)
+
+
+def fit_linear_paths(
+    analysis: LinearAnalysis,
+    synthesis: LinearSynthesis,
+    x: Tensor,
+    residual: Tensor,
+    latents: Tensor,
+) -> None:
+    """Give the last channels to what the first ones, ``latents``, leave out.
+
+    ``x`` and ``residual`` (B, 3, H, W) are images and what is missing of them, ``latents`` (B, K,
+    H / 16, W / 16) the first K channels as ``synthesis`` gets them. The others are made principal
+    components of the residual, applied to the image (with variance 1), and the synthesis the
+    least-squares estimate of the residual from all channels: a path that works before training
+    has begun. Channels that start at zero, on networks that have long learned to do without
+    them, are emptied by the rate before anything uses them.
+    """
+    channels, known = analysis.out_channels, latents.shape[1]
+    with torch.no_grad():
+        pixels, target = (
+            F.pixel_unshuffle(t, BLOCK).permute(0, 2, 3, 1).flatten(0, 2).double()
+            for t in (x, residual)
+        )
+        _, axes = torch.linalg.eigh(target.T @ target)
+        axes = axes.flip(1)[:, : channels - known]
+        axes = axes / (pixels @ axes).std(0).clamp_min(1e-9)
+        analysis.weight.zero_()
+        analysis.weight[known:, :, 0, 0] = axes.T.to(analysis.weight)
+        old = latents.permute(0, 2, 3, 1).flatten(0, 2).double()
+        all_latents = torch.cat([old, pixels @ axes], 1)
+        gram = all_latents.T @ all_latents
+        gram += 1e-4 * gram.diagonal().mean() * torch.eye(channels, dtype=gram.dtype)
+        estimate = torch.linalg.solve(gram, all_latents.T @ target)
+        synthesis.conv.weight[:, :, 0, 0] = estimate.T.to(synthesis.conv.weight)
+        # at lower rates the new channels carry nothing, and the old ones by themselves err
+        knots = synthesis.gain.log_gain.shape[0]
+        synthesis.gain.log_gain.copy_(torch.linspace(-3, 0, knots)[:, None].expand(-1, channels))
 
 
 class AnalysisStages(nn.Module):
@@ -169,13 +242,15 @@ class AnalysisStages(nn.Module):
 class Analysis1(AnalysisStages):
     """Image (B, 3, H, W), centred -> mean and log scale of the encoder's Gaussian, stride 16."""
 
-    def __init__(self, widths: tuple[int, ...], channels: int, knots: int) -> None:
+    def __init__(self, widths: tuple[int, ...], channels: int, knots: int, linear: bool) -> None:
         super().__init__(widths, knots)
+        self.linear = LinearAnalysis(channels) if linear else None
         # exp(-2.5): a posterior that starts sharp learns faster than one as wide as the prior
         self.heads = GaussianHeads(widths[-1], channels, knots, stride=2, log_scale=-2.5)
 
     def forward(self, x: Tensor, blend: Tensor) -> tuple[Tensor, Tensor]:
-        return cast(tuple[Tensor, Tensor], self.heads(self.stages(x, blend), blend))
+        more = self.linear(x) if self.linear is not None else 0.0
+        return cast(tuple[Tensor, Tensor], self.heads(self.stages(x, blend), blend, more))
 
 
 class Analysis2(nn.Module):
@@ -213,8 +288,9 @@ class Synthesis2(nn.Module):
 class Synthesis1(nn.Module):
     """z1 -> centred image (B, 3, 16 h, 16 w)."""
 
-    def __init__(self, c_in: int, widths: tuple[int, ...], knots: int) -> None:
+    def __init__(self, c_in: int, widths: tuple[int, ...], knots: int, linear: bool) -> None:
         super().__init__()
+        self.linear = LinearSynthesis(c_in, knots) if linear else None
         outputs = widths[::-1]
         inputs = (c_in, *outputs[:-1])
         self.gain = RateGain(c_in, knots)
@@ -224,7 +300,16 @@ class Synthesis1(nn.Module):
         self.last = SubPixelConv2d(outputs[-1], 3)
 
     def forward(self, z1: Tensor, blend: Tensor) -> Tensor:
-        x = self.gain(z1, blend)
+        x = latents = self.gain(z1, blend)
         for up, norm, gain in zip(self.ups, self.norms, self.gains, strict=True):
             x = gain(norm(up(x)), blend)
-        return cast(Tensor, self.last(x))
+        image = cast(Tensor, self.last(x))
+        return image if self.linear is None else image + self.linear(latents, blend)
+
+    def reorder(self, order: Tensor) -> None:
+        """Take the latents' channels in another order."""
+        reorder(self.gain.log_gain, 1, order)
+        reorder(cast(SubPixelConv2d, self.ups[0]).conv.weight, 1, order)
+        if self.linear is not None:
+            reorder(self.linear.conv.weight, 1, order)
+            reorder(self.linear.gain.log_gain, 1, order)

@@ -23,12 +23,16 @@ from toolkit.options import to_mapping
 from toolkit.training.data import Crops, image_files, load_rgb, split
 from toolkit.training.device import ThreadTuner, autocast, choose_device, choose_precision
 from toolkit.training.log import TrainingLog
-from toolkit.training.objective import RateDistortion, TrainableModel
+from toolkit.training.objective import GrowingModel, RateDistortion, TrainableModel
 from toolkit.training.optim import MixedOptimizer, learning_rate_scale
-from toolkit.training.recipe import Recipe
+from toolkit.training.recipe import Recipe, Start
+from toolkit.training.start import begin_with
 
 VALIDATION_RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
 VALIDATION_CROP = 256
+GROWTH_BATCHES = 64
+"""Batches of four crops that new channels are fitted to, those of steps that never come."""
+FIRST_STEP_OF_GROWTH = 1 << 40
 
 
 class Trainer:
@@ -56,6 +60,8 @@ class Trainer:
             train, memory_mb=recipe.data.memory_mb, seed=recipe.seed, least=self.crop
         )
         self.held = held
+        if recipe.start and not self.checkpoint.exists():
+            self._begin(model, recipe.start)
         self.objective = RateDistortion(recipe.objective)
         self.parts = nn.ModuleDict({"model": model, "objective": self.objective})
         self.parts.to(self.device)
@@ -65,6 +71,13 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         self.log = TrainingLog(out, quiet=self.rank > 0)
         self.resume()
+
+    def _begin(self, model: nn.Module, start: Start) -> None:
+        known = begin_with(model, start)
+        if isinstance(model, GrowingModel) and known is not None:
+            batches = range(FIRST_STEP_OF_GROWTH, FIRST_STEP_OF_GROWTH + GROWTH_BATCHES)
+            crops = (self.crops.batch(step, self.crop, 4) for step in batches)
+            model.grow([torch.from_numpy(c).float() / 255 for c in crops], known)
 
     # -- state -----------------------------------------------------------------
 

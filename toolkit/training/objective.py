@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -34,6 +35,15 @@ class TidyModel(Protocol):
 
     def tidy(self, x: Tensor) -> None:
         """Rearrange, by what images (B, 3, H, W) show, without changing what is computed."""
+        ...
+
+
+@runtime_checkable
+class GrowingModel(Protocol):
+    """A model that can begin with the weights of one that has fewer channels."""
+
+    def grow(self, images: Sequence[Tensor], known: int) -> None:
+        """Put latent channels from ``known`` on to use, on images (B, 3, H, W)."""
         ...
 
 

@@ -87,6 +87,16 @@ class Ema(Options, frozen=True):
     every: Count = 5
 
 
+class Start(Options, frozen=True):
+    """Weights to begin with."""
+
+    weights: str
+    """Safetensors of the same kind of model, with as many channels or fewer."""
+    channels: Count | None = None
+    """Where the model has more channels: how many of the file's to take over (null: all). The
+    file's are sorted, the most informative first, and its last may be idle."""
+
+
 class Recipe(Options, frozen=True):
     """A training run."""
 
@@ -95,6 +105,8 @@ class Recipe(Options, frozen=True):
     data: Data
     options: dict[str, Any] = field(default_factory=dict)
     """The model's own options."""
+    start: Start | None = None
+    """Weights to begin with; null: random ones."""
     objective: Objective = Objective()
     schedule: Schedule = Schedule(steps=100_000)
     optimizer: Optimizer = Optimizer()
