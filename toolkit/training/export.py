@@ -63,6 +63,7 @@ def model_card(trainer: Trainer, options: dict[str, Any], rows: list[dict[str, A
     recipe = trainer.recipe
     weights = sum(p.numel() for p in trainer.ema["model"].parameters())
     device = torch.cuda.get_device_name() if trainer.device.type == "cuda" else _processor()
+    start = f"`{json.dumps(to_mapping(recipe.start))}`" if recipe.start else "random weights"
     points = "\n".join(
         f"| {r['rate']:.2f} | {r['bpp']:.3f} | {r['psnr']:.2f} | "
         f"{100 * r['last_level_bpp'] / r['bpp']:.1f} % |"
@@ -76,11 +77,12 @@ def model_card(trainer: Trainer, options: dict[str, Any], rows: list[dict[str, A
 |---|---|
 | options | `{json.dumps(options)}` |
 | objective | `{json.dumps(to_mapping(recipe.objective))}` |
+| begun with | {start} |
 | data | {len(trainer.crops.files)} images for training, {len(trainer.held)} held out |
 | schedule | `{json.dumps(to_mapping(recipe.schedule))}` |
 | optimiser | `{json.dumps(to_mapping(recipe.optimizer))}` |
 | averaging | `{json.dumps(to_mapping(recipe.ema))}` |
-| steps | {trainer.step:,} |
+| steps | {trainer.step:,} of this run |
 | time | {trainer.seconds / 60:.0f} minutes of steps |
 | hardware | {device}, {trainer.world} process(es), torch {torch.__version__}, {trainer.dtype} |
 
