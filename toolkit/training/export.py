@@ -82,7 +82,7 @@ def model_card(trainer: Trainer, options: dict[str, Any], rows: list[dict[str, A
 | schedule | `{json.dumps(to_mapping(recipe.schedule))}` |
 | optimiser | `{json.dumps(to_mapping(recipe.optimizer))}` |
 | averaging | `{json.dumps(to_mapping(recipe.ema))}` |
-| steps | {trainer.step:,} of this run |
+| steps | {trainer.step:,} |
 | time | {trainer.seconds / 60:.0f} minutes of steps |
 | hardware | {device}, {trainer.world} process(es), torch {torch.__version__}, {trainer.dtype} |
 
