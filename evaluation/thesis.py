@@ -107,6 +107,12 @@ def _new(title: str) -> tuple[Figure, Any]:
     return figure, figure.subplots(1, 2)
 
 
+def _legend(figure: Figure, axes: Any) -> None:
+    """One for both panels, below them."""
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
+
+
 # -- 4.1 ------------------------------------------------------------------------
 
 
@@ -133,8 +139,7 @@ def _figure_4_1(
         shown = [q for line in axis.lines for r, q in line.get_xydata() if r <= MOST_BPP]
         if shown:
             axis.set_ylim(min(shown) - 0.5, max(shown) + 0.5)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
+    _legend(figure, axes)
     return figure
 
 
@@ -194,7 +199,7 @@ def _figure_4_2(codecs: Sequence[str], table: Table, thesis: Thesis) -> Figure:
             _plot(axis, _second_level(means, percent), codec, linewidth=2.4, marker="o", **look)
         tidy(axis, label)
         axis.set_ylim(bottom=0)
-        axis.legend(fontsize=8)
+    _legend(figure, axes)
     return figure
 
 
@@ -223,5 +228,5 @@ def _figure_4_9(codecs: Sequence[str], table: Table, thesis: Thesis) -> Figure:
                 _plot(axis, curve, what, color=colour, linestyle=style, linewidth=2.2, marker="o")
         tidy(axis, f"seconds to {way}")
         axis.set_yscale("log")
-        axis.legend(fontsize=8)
+    _legend(figure, axes)
     return figure
