@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import toolkit
-from toolkit.errors import InputError, UsageError
+from toolkit.errors import InputError, MissingError, UsageError
 from toolkit.options import parse_options
 from toolkit.training.data import Crops, image_files, split
 from toolkit.training.export import export
@@ -50,6 +50,11 @@ def recipe(photos: Path, **changes: Any) -> Recipe:
         "precision": "float32",
     }
     return parse_options(Recipe, {**values, **changes}, "test")
+
+
+def said_of(kind: str) -> dict[str, str]:
+    """Metadata of a weights file."""
+    return {"model": kind, "options": "{}", "objective": "{}"}
 
 
 def trainer(plan: Recipe, out: Path) -> Trainer:
@@ -134,7 +139,7 @@ def test_new_channels_on_linear_paths_show_what_was_missing(
         cls, channels = Hyperprior, "latent_channels"
         small = {"widths": [8, 8, 8], "latent_channels": 8, "hyper_width": 8, "hyper_channels": 4}
     narrow = cls(parse_options(cls.options_class, small, "test"))
-    save_file(narrow.state_dict(), tmp_path / "narrow.safetensors")
+    save_file(narrow.state_dict(), tmp_path / "narrow.safetensors", metadata=said_of(kind))
     options = {**small, channels: 24, "linear": True}
     start = {"weights": str(tmp_path / "narrow.safetensors")}
     wide = cls(parse_options(cls.options_class, options, "test"))
@@ -166,13 +171,25 @@ def test_weights_that_cannot_be_begun_with_are_refused(
     state = PLN(PLNOptions(**SMALL)).state_dict()
     if "kind" in message:
         state["more"] = torch.zeros(1)
-    save_file(state, tmp_path / "weights.safetensors")
-    plan = recipe(photos, options=model, start={"weights": str(tmp_path / "weights.safetensors")})
+    path = tmp_path / "weights.safetensors"
+    save_file(state, path, metadata=said_of("pln"))
     with pytest.raises(InputError, match=message):
-        trainer(plan, tmp_path / "run")
-    (tmp_path / "weights.safetensors").write_bytes(b"no weights")
-    with pytest.raises(InputError, match=r"weights\.safetensors"):
-        trainer(plan, tmp_path / "run")
+        trainer(recipe(photos, options=model, start={"weights": str(path)}), tmp_path / "run")
+
+
+def test_files_that_cannot_be_begun_with_are_refused(photos: Path, tmp_path: Path) -> None:
+    def begin(path: Path) -> None:
+        trainer(recipe(photos, start={"weights": str(path)}), tmp_path / "run")
+
+    other = tmp_path / "other.safetensors"
+    save_file(PLN(PLNOptions(**SMALL)).state_dict(), other, metadata=said_of("hyperprior"))
+    with pytest.raises(InputError, match=r"other\.safetensors: .* kind of model \(hyperprior\)"):
+        begin(other)
+    (tmp_path / "text.safetensors").write_bytes(b"no weights")
+    with pytest.raises(InputError, match=r"text\.safetensors: not a weights file"):
+        begin(tmp_path / "text.safetensors")
+    with pytest.raises(MissingError, match=r"none\.safetensors"):
+        begin(tmp_path / "none.safetensors")
 
 
 def test_a_checkpoint_of_another_model_is_refused(photos: Path, tmp_path: Path) -> None:

@@ -185,11 +185,7 @@ class HyperpriorNetworks(nn.Module):
                 residual = SPREAD * (x - self.reconstruct(y, blend))
                 latents = self.synthesis.gain(y, blend)[:, :known]
                 parts.append(((x - CENTRE) * SPREAD, residual, latents))
-        fit_linear_paths(
-            self.analysis.linear,
-            self.synthesis.linear,
-            *(torch.cat(part) for part in zip(*parts, strict=True)),
-        )
+        fit_linear_paths(self.analysis.linear, self.synthesis.linear, parts)
 
 
 class Hyperprior(HyperpriorNetworks):

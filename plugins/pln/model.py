@@ -162,11 +162,7 @@ class PLN(nn.Module):
             self.analysis1.heads.scale_gain.log_gain[:, known:] = torch.linspace(0.7, -1.5, knots)[
                 :, None
             ]
-        fit_linear_paths(
-            self.analysis1.linear,
-            self.synthesis1.linear,
-            *(torch.cat(part) for part in zip(*parts, strict=True)),
-        )
+        fit_linear_paths(self.analysis1.linear, self.synthesis1.linear, parts)
 
     def tidy(self, x: Tensor) -> None:
         """Sort the channels of both levels by their KL divergence on images (B, 3, H, W), the

@@ -22,6 +22,7 @@ with the stride, where the figure has one width N.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import cast
 
 import torch
@@ -186,21 +187,20 @@ class LinearSynthesis(nn.Module):
 def fit_linear_paths(
     analysis: LinearAnalysis,
     synthesis: LinearSynthesis,
-    x: Tensor,
-    residual: Tensor,
-    latents: Tensor,
+    parts: Iterable[tuple[Tensor, Tensor, Tensor]],
 ) -> None:
-    """Give the last channels to what the first ones, ``latents``, leave out.
+    """Give the last channels to what the first ones leave out.
 
-    ``x`` and ``residual`` (B, 3, H, W) are images and what is missing of them, ``latents`` (B, K,
-    H / 16, W / 16) the first K channels as ``synthesis`` gets them. The others are made principal
-    components of the residual, applied to the image (with variance 1), and the synthesis the
-    least-squares estimate of the residual from all channels: a path that works before training
-    has begun. Channels that start at zero, on networks that have long learned to do without
-    them, are emptied by the rate before anything uses them.
+    ``parts`` are batches (x, residual, latents): images and what is missing of them, (B, 3, H, W),
+    and the first K channels as ``synthesis`` gets them, (B, K, H / 16, W / 16). The others are made
+    principal components of the residual, applied to the image (with variance 1), and the synthesis
+    the least-squares estimate of the residual from all channels: a path that works before training
+    has begun. Channels that start at zero, on networks that have long learned to do without them,
+    are emptied by the rate before anything uses them.
     """
-    channels, known = analysis.out_channels, latents.shape[1]
     with torch.no_grad():
+        x, residual, latents = (torch.cat(part) for part in zip(*parts, strict=True))
+        channels, known = analysis.out_channels, latents.shape[1]
         pixels, target = (
             F.pixel_unshuffle(t, BLOCK).permute(0, 2, 3, 1).flatten(0, 2).double()
             for t in (x, residual)

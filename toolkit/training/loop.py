@@ -73,7 +73,7 @@ class Trainer:
         self.resume()
 
     def _begin(self, model: nn.Module, start: Start) -> None:
-        known = begin_with(model, start)
+        known = begin_with(model, self.recipe.model, start)
         if isinstance(model, GrowingModel) and known is not None:
             batches = range(FIRST_STEP_OF_GROWTH, FIRST_STEP_OF_GROWTH + GROWTH_BATCHES)
             crops = (self.crops.batch(step, self.crop, 4) for step in batches)

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from toolkit.errors import InputError
 from toolkit.training.recipe import Start
+from toolkit.weights import load_weights
 
 
-def begin_with(model: nn.Module, start: Start) -> int | None:
-    """Copy weights from ``start.weights`` into ``model``, in place.
+def begin_with(model: nn.Module, kind: str, start: Start) -> int | None:
+    """Copy weights from ``start.weights`` into ``model``, of the entropy model named ``kind``, in
+    place.
 
     An axis that is longer in the model takes the file's values first (``start.channels`` of
     them, if given) and keeps its own initial values behind. Kernels ignore the inputs that are
     new to them, and kernels that the file doesn't have are 0, so that the model computes what the
     file's does. Returns how many channels were taken over, None where the model has no more.
 
-    Raises InputError where the file can't be read or is of another kind of model.
+    Raises MissingError where there is no such file, InputError where it is no weights file or
+    one of another kind of model.
     """
     path = Path(start.weights)
-    try:
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: {' '.join(str(error).split())}") from None
-    target = model.state_dict()
+    weights = load_weights(path)
+    state, target = weights.tensors, model.state_dict()
+    if weights.model != kind:
+        raise InputError(f"{path}: weights of another kind of model ({weights.model})")
     if odd := sorted(state.keys() - target.keys()):
         raise InputError(f"{path}: weights of another kind of model (it has {odd[0]})")
     known = None
