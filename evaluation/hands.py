@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from toolkit.errors import ToolkitError
+from toolkit_evaluation.interrupts import interrupts_held, leave_interrupts_to_parent
 from toolkit_evaluation.memory import PeakMemory
 
 if TYPE_CHECKING:
@@ -135,11 +136,12 @@ class Helper:
         files = [str(path.resolve()) for path in self.plugin_files]
         code = f"from {__name__} import serve; serve()"
         # of multiprocessing's own processes workers of a pool or a cluster may have none
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", code, str(theirs.fileno()), *files],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-        )
+        with interrupts_held():
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", code, str(theirs.fileno()), *files],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
         theirs.close()
 
     def _bury(self) -> str:
@@ -197,7 +199,7 @@ class Apart:
 
 def serve() -> None:
     """A helper's life: calls in, answers out, until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
+    leave_interrupts_to_parent()
     from toolkit.plugins import load_plugins
     from toolkit.registry import open_codec
 

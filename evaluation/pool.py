@@ -17,6 +17,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from toolkit_evaluation.bench import Bench, Job
+from toolkit_evaluation.interrupts import interrupts_held, leave_interrupts_to_parent
 from toolkit_evaluation.measure import Row, Settings, error_row
 from toolkit_evaluation.threads import threads_of_children
 
@@ -165,7 +166,7 @@ def _start(setup: Workers) -> _Worker:
     context = multiprocessing.get_context("spawn")  # fork and threads of torch don't mix
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, setup), daemon=True)
-    with threads_of_children(setup.threads):
+    with threads_of_children(setup.threads), interrupts_held():
         process.start()
     theirs.close()
     return _Worker(process, ours)
@@ -173,7 +174,7 @@ def _start(setup: Workers) -> _Worker:
 
 def _work(pipe: Connection[Row | None, Job], setup: Workers) -> None:
     """A worker's life: a job in, None when its codec is open, its row; until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
+    leave_interrupts_to_parent()
     from toolkit.plugins import load_plugins
 
     bench = Bench(load_plugins(setup.plugin_files), setup.settings)
