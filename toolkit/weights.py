@@ -1,8 +1,8 @@
 """Weights files: safetensors with what they are of in the metadata, never pickles.
 
 The metadata holds ``model`` (an entropy model's name), ``options`` (its options, JSON) and
-``objective`` (what it was trained for, JSON). Tensors are float16 where that costs nothing
-(see ``toolkit.training.export``) and are widened on loading.
+``objective`` (what it was trained for, JSON). Tensors are int8 or float16 where that costs nothing
+(see ``toolkit.packing``) and are widened on loading.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.badfile import OtherModel
 from toolkit.errors import InputError, MissingError
+from toolkit.packing import unpack
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,14 +58,14 @@ def load_weights(path: Path) -> Weights:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         return Weights(
             path,
             metadata["model"],
             json.loads(metadata["options"]),
             json.loads(metadata["objective"]),
             digest,
-            tensors,
+            unpack(tensors),
         )
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise InputError(f"{path}: not a weights file of the toolkit ({error})") from None

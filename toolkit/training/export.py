@@ -9,28 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor
 
 from toolkit.files import write_bytes_atomically
 from toolkit.options import to_mapping
+from toolkit.packing import pack
 from toolkit.training.objective import TidyModel
 
 if TYPE_CHECKING:
     from toolkit.training.loop import Trainer
-
-SMALL = 4096
-"""Tensors with fewer elements stay float32: they cost little, and gains and biases reach all
-positions."""
-
-
-def packed(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Large tensors as float16 (contiguous), small and integer ones as they are."""
-    return {
-        key: (value.half() if value.is_floating_point() and value.numel() >= SMALL else value)
-        .cpu()
-        .contiguous()
-        for key, value in state.items()
-    }
 
 
 def export(trainer: Trainer) -> Path:
@@ -50,7 +36,7 @@ def export(trainer: Trainer) -> Path:
         model = copy.deepcopy(model)  # a checkpoint made later still fits its optimiser
         model.tidy(torch.cat([trainer.held_out_image(path) for path in trainer.held]))
     path = trainer.out / f"{recipe.model}.safetensors"
-    write_bytes_atomically(path, save(packed(model.state_dict()), metadata))
+    write_bytes_atomically(path, save(pack(model.state_dict()), metadata))
     rows = trainer.validate()
     card = model_card(trainer, options, rows)
     write_bytes_atomically(trainer.out / f"{recipe.model}.md", card.encode())
@@ -71,7 +57,7 @@ def model_card(trainer: Trainer, options: dict[str, Any], rows: list[dict[str, A
     )
     return f"""# Model card: {recipe.model}
 
-{weights:,} weights; averaged (EMA), large tensors stored as float16.
+{weights:,} weights; averaged (EMA), large kernels stored as int8, other large tensors as float16.
 
 | | |
 |---|---|

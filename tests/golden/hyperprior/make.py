@@ -25,7 +25,7 @@ def make_weights(path):
     from safetensors.torch import save
 
     from toolkit.options import parse_options
-    from toolkit.training.export import packed
+    from toolkit.packing import pack
     from toolkit_plugins.compressai.hyperprior import Hyperprior, HyperpriorOptions
 
     torch.manual_seed(1)
@@ -34,7 +34,7 @@ def make_weights(path):
         model.analysis.last.weight.mul_(6)  # untrained, it would round all to zero
         model.synthesis.last.conv.weight.mul_(0.1)
     metadata = {"model": "hyperprior", "options": json.dumps(OPTIONS), "objective": "{}"}
-    path.write_bytes(save(packed(model.state_dict()), metadata))
+    path.write_bytes(save(pack(model.state_dict()), metadata))
 
 
 def main():

@@ -31,13 +31,13 @@ def make_weights(path):
     from safetensors.torch import save
 
     from toolkit.options import parse_options
-    from toolkit.training.export import packed
+    from toolkit.packing import pack
     from toolkit_plugins.pln.model import PLN, PLNOptions
 
     torch.manual_seed(1)
     model = PLN(parse_options(PLNOptions, OPTIONS, "golden"))
     metadata = {"model": "pln", "options": json.dumps(OPTIONS), "objective": "{}"}
-    path.write_bytes(save(packed(model.state_dict()), metadata))
+    path.write_bytes(save(pack(model.state_dict()), metadata))
 
 
 def main():
