@@ -180,10 +180,25 @@ def test_refined_targets_are_finite_and_keep_their_scales() -> None:
     assert not np.array_equal(plain[0].d, refined[0].d)
 
 
+def test_a_laplace_scale_weighs_absolute_errors() -> None:
+    pixels = photograph(64, 64)
+    gamma, rate = 0.02, 0.4
+    laplace = {"distortion": "mae", "laplace_scale": gamma, "learned_scale": True}
+    refined, x = refinement(pixels, rate, lambda_min=0.1, lambda_max=1.0, **laplace)
+    refined.dtype = torch.float32
+    z1 = torch.zeros(1, 128, 4, 4)
+    nats, _ = refined._distortion(z1, False)
+    with torch.no_grad():
+        shown = refined.model.reconstruct(z1, refined.blend)
+    # lambda times the negative logarithm of the Laplace likelihood, but for its normaliser
+    expected = 0.1 * 10**rate * float((x - shown).abs().sum()) / gamma
+    assert nats == pytest.approx(expected, rel=1e-4)
+
+
 # -- refusals, command line -----------------------------------------------------------
 
 
-def test_a_learned_laplace_scale_is_refused() -> None:
+def test_a_learned_laplace_scale_must_be_told() -> None:
     objective = {**load_weights(WEIGHTS).objective, "distortion": "mae", "learned_scale": True}
     with pytest.raises(UsageError, match="learned Laplace scale"):
         Effort(1, objective, 0)

@@ -23,6 +23,7 @@ from toolkit.training.loop import Trainer
 from toolkit.training.objective import RateDistortion, TrainingPass
 from toolkit.training.optim import learning_rate_scale
 from toolkit.training.recipe import Objective, Recipe, Schedule, load_recipe
+from toolkit.weights import load_weights
 from toolkit_plugins.compressai.hyperprior import Hyperprior
 from toolkit_plugins.pln.model import PLN, PLNOptions
 
@@ -98,6 +99,23 @@ def test_training_learns_and_exports_weights_that_code(photos: Path, tmp_path: P
     assert (tmp_path / "curves.png").stat().st_size > 1000
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert "validation" in kinds
+
+
+def test_weights_say_what_laplace_scale_was_learned(photos: Path, tmp_path: Path) -> None:
+    scale = {"laplace_scale": 0.5, "learned_scale": True}
+    run = trainer(
+        recipe(photos, objective={"distortion": "mae", "kl_warmup": 0, **scale}), tmp_path
+    )
+    run.run()
+    weights = export(run)
+    objective = load_weights(weights).objective
+    assert objective["learned_scale"]
+    assert 0 < objective["laplace_scale"] < 0.5
+    assert f'"laplace_scale": {objective["laplace_scale"]}' in (tmp_path / "pln.md").read_text()
+    pixels = np.asarray(Image.open(photos / "0.png"))
+    codecs = (toolkit.load("pln-fast", {"weights": str(weights), "effort": n}) for n in (0, 2))
+    plain, refined = (codec.encode(pixels, 0.5) for codec in codecs)
+    assert plain.data != refined.data
 
 
 def test_more_channels_begin_where_fewer_ended(photos: Path, tmp_path: Path) -> None:
@@ -207,7 +225,7 @@ def test_a_checkpoint_of_another_model_is_refused(photos: Path, tmp_path: Path) 
     [
         {"distortion": "mse"},
         {"distortion": "mae"},
-        {"distortion": "mae", "learned_scale": True},
+        {"distortion": "mae", "laplace_scale": 0.05, "learned_scale": True},
         {"distortion": "ms-ssim"},
     ],
 )
@@ -228,8 +246,8 @@ def test_every_objective_has_finite_gradients(options: dict[str, Any]) -> None:
 
 
 def test_the_learned_scale_settles_at_the_mean_absolute_error() -> None:
-    options = parse_options(Objective, {"distortion": "mae", "learned_scale": True}, "test")
-    objective = RateDistortion(options)
+    given = {"distortion": "mae", "laplace_scale": 0.01, "learned_scale": True}
+    objective = RateDistortion(parse_options(Objective, given, "test"))
     x = torch.zeros(1, 3, 96, 96)
     result = TrainingPass(torch.full_like(x, 0.05), {"level1": torch.zeros(1)})
     optimizer = torch.optim.Adam([objective.log_gamma], lr=0.02)
@@ -237,7 +255,8 @@ def test_the_learned_scale_settles_at_the_mean_absolute_error() -> None:
         optimizer.zero_grad()
         objective(x, torch.tensor([0.5]), result, 5000).value.backward()
         optimizer.step()
-    assert float(objective.log_gamma.detach().exp()) == pytest.approx(0.05, rel=0.02)
+    assert objective.learned().laplace_scale == pytest.approx(0.05, rel=0.02)
+    assert objective.options.laplace_scale == 0.01
 
 
 def test_batches_are_a_function_of_the_step(photos: Path) -> None:
@@ -286,6 +305,8 @@ def test_split_and_schedule() -> None:
         ("model: pln\ndata: {folder: x}\nstep: 3\n", "no option 'step'"),
         ("model: pln\ndata: {folder: x}\nschedule: {warmup: 3}\n", "needs steps"),
         ("model: pln\ndata: {folder: x}\nobjective: {lambda_min: 2}\n", "above lambda_max"),
+        ("model: pln\ndata: {folder: x}\nobjective: {learned_scale: true}\n", "to begin with"),
+        ("model: pln\ndata: {folder: x}\nobjective: {laplace_scale: 0.1}\n", "goes with"),
         ("- 3\n", "mapping"),
         ("a: [\n", "recipe.yaml"),
     ],

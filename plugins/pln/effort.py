@@ -99,13 +99,13 @@ class Effort:
     """How pictures are refined: in ``steps`` gradient steps, for the ``objective`` that the
     weights' file says they were trained for.
 
-    Raises UsageError for an objective that weights don't hold whole (a learned Laplace scale).
+    Raises UsageError where the file doesn't say what Laplace scale was learned.
     """
 
     def __init__(self, steps: int, objective: Mapping[str, Any], seed: int) -> None:
         self.steps, self.seed = steps, seed
         self.objective = parse_options(Objective, objective, "weights: objective")
-        if self.objective.learned_scale:
+        if self.objective.learned_scale and self.objective.laplace_scale is None:
             raise UsageError(
                 "effort: these weights were trained with a learned Laplace scale, which their "
                 "file doesn't hold; only effort 0 goes with them"
@@ -130,6 +130,8 @@ class Refinement:
         self.size = (x.shape[2], x.shape[3]) if self.kind == "ms-ssim" else size
         self.blend = model.blend(torch.tensor([rate], dtype=x.dtype))
         self.weight = LN2 * float(RateDistortion(objective).lambdas(torch.tensor(rate)))
+        if objective.laplace_scale is not None:  # the likelihood, but for its constant
+            self.weight /= LN2 * objective.laplace_scale
         self.steps, self.done, self.pace = effort.steps, 0, 1.0
         self.random = SharedRandom(effort.seed, 0).private(1)
         self.dtype = fast_dtype()

@@ -13,7 +13,7 @@ import torch
 from toolkit.files import write_bytes_atomically
 from toolkit.options import to_mapping
 from toolkit.packing import pack
-from toolkit.training.objective import TidyModel
+from toolkit.training.objective import RateDistortion, TidyModel
 
 if TYPE_CHECKING:
     from toolkit.training.loop import Trainer
@@ -27,10 +27,11 @@ def export(trainer: Trainer) -> Path:
     recipe = trainer.recipe
     model = trainer.ema["model"]
     options = to_mapping(cast(Any, model).options)
+    objective = to_mapping(cast(RateDistortion, trainer.ema["objective"]).learned())
     metadata = {
         "model": recipe.model,
         "options": json.dumps(options),
-        "objective": json.dumps(to_mapping(recipe.objective)),
+        "objective": json.dumps(objective),
     }
     if isinstance(model, TidyModel) and trainer.held:
         model = copy.deepcopy(model)  # a checkpoint made later still fits its optimiser
@@ -38,13 +39,15 @@ def export(trainer: Trainer) -> Path:
     path = trainer.out / f"{recipe.model}.safetensors"
     write_bytes_atomically(path, save(pack(model.state_dict()), metadata))
     rows = trainer.validate()
-    card = model_card(trainer, options, rows)
+    card = model_card(trainer, options, objective, rows)
     write_bytes_atomically(trainer.out / f"{recipe.model}.md", card.encode())
     plot_curves(trainer.out / "log.jsonl", trainer.out / "curves.png")
     return path
 
 
-def model_card(trainer: Trainer, options: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+def model_card(
+    trainer: Trainer, options: dict[str, Any], objective: dict[str, Any], rows: list[dict[str, Any]]
+) -> str:
     """The card: what the weights are, how they came about, what they reach."""
     recipe = trainer.recipe
     weights = sum(p.numel() for p in trainer.ema["model"].parameters())
@@ -62,7 +65,7 @@ def model_card(trainer: Trainer, options: dict[str, Any], rows: list[dict[str, A
 | | |
 |---|---|
 | options | `{json.dumps(options)}` |
-| objective | `{json.dumps(to_mapping(recipe.objective))}` |
+| objective | `{json.dumps(objective)}` |
 | begun with | {start} |
 | data | {len(trainer.crops.files)} images for training, {len(trainer.held)} held out |
 | schedule | `{json.dumps(to_mapping(recipe.schedule))}` |

@@ -6,10 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
 from toolkit.training.recipe import Objective
+
+LN2 = math.log(2)
 
 
 class TrainingPass(NamedTuple):
@@ -69,12 +72,27 @@ def distortion(x: Tensor, x_hat: Tensor, kind: str) -> Tensor:
 
 
 class RateDistortion(nn.Module):
-    """The loss of a recipe; holds gamma's logarithm where the Laplace scale is learned."""
+    """The loss of a recipe; holds the logarithm of the Laplace scale gamma, if it has one."""
 
     def __init__(self, options: Objective) -> None:
         super().__init__()
         self.options = options
-        self.log_gamma = nn.Parameter(torch.tensor(-3.0), requires_grad=options.learned_scale)
+        log_gamma = torch.tensor(math.log(options.laplace_scale or 1.0))
+        self.log_gamma = nn.Parameter(log_gamma, requires_grad=options.learned_scale)
+
+    def learned(self) -> Objective:
+        """The options, with what has been learned in its place."""
+        if not self.options.learned_scale:
+            return self.options
+        scale = float(self.log_gamma.detach().exp())
+        return msgspec.structs.replace(self.options, laplace_scale=scale)
+
+    def distortion(self, x: Tensor, x_hat: Tensor) -> Tensor:
+        """D of each image, (B,): see ``Objective``."""
+        d = distortion(x, x_hat, self.options.distortion)
+        if self.options.laplace_scale is None:
+            return d
+        return d * torch.exp(-self.log_gamma) / LN2 + 3 * (1 + self.log_gamma / LN2)
 
     def lambdas(self, rate: Tensor) -> Tensor:
         """lambda of each rate in [0, 1]: geometric from lambda_min to lambda_max."""
@@ -85,10 +103,7 @@ class RateDistortion(nn.Module):
         o = self.options
         pixels = x.shape[-2] * x.shape[-1]
         bpp = torch.stack(list(result.bits.values())).sum(0) / pixels
-        d = distortion(x, result.x_hat, o.distortion)
-        if o.learned_scale:
-            d = d * torch.exp(-self.log_gamma) / math.log(2)
-            d = d + 3 * (1 + self.log_gamma / math.log(2))
+        d = self.distortion(x, result.x_hat)
         warm = min(1.0, step / o.kl_warmup) if o.kl_warmup else 1.0
         lambdas = self.lambdas(rate)
         value = ((lambdas * d + warm * bpp) / lambdas**o.balance).mean()

@@ -37,10 +37,13 @@ class Objective(Options, frozen=True):
     distortion: Literal["mse", "mae", "ms-ssim"] = "mse"
     lambda_min: Positive = 0.0018
     lambda_max: Positive = 0.0483
+    laplace_scale: Positive | None = None
+    """With mae: the Laplace scale gamma. D is then the negative Laplace log-likelihood in bits a
+    pixel, ``3 MAE / (gamma ln 2) + 3 log2(2 gamma)``: thesis section 3.3.1 with the normaliser
+    that it leaves out. lambda is 1 / beta."""
     learned_scale: bool = False
-    """With mae: learn the Laplace scale gamma (gamma-PLN). D is then the negative Laplace
-    log-likelihood in bits a pixel, ``3 MAE / (gamma ln 2) + 3 log2(2 gamma)``: thesis section
-    3.3.1 with the normaliser that it leaves out. lambda is 1 / beta."""
+    """Learn gamma (gamma-PLN), beginning with ``laplace_scale``; a weights file says there what
+    was learned."""
     balance: Share = 0.5
     kl_warmup: Annotated[int, Meta(ge=0)] = 1000
     """Steps over which the weight of the rate grows linearly from 0 to 1."""
@@ -142,6 +145,11 @@ def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
     recipe = parse_options(Recipe, values, str(path))
     if recipe.schedule.steps is None and recipe.schedule.minutes is None:
         raise UsageError(f"{path}: schedule needs steps, minutes or both")
-    if recipe.objective.lambda_min > recipe.objective.lambda_max:
+    objective = recipe.objective
+    if objective.learned_scale and objective.laplace_scale is None:
+        raise UsageError(f"{path}: objective.learned_scale needs a laplace_scale to begin with")
+    if objective.laplace_scale is not None and objective.distortion != "mae":
+        raise UsageError(f"{path}: objective.laplace_scale goes with distortion mae")
+    if objective.lambda_min > objective.lambda_max:
         raise UsageError(f"{path}: objective.lambda_min is above lambda_max")
     return recipe
