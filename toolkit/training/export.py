@@ -104,8 +104,10 @@ def plot_curves(log: Path, target: Path) -> None:
     steps = [r for r in records if r["kind"] == "step"]
     validations = [r for r in records if r["kind"] == "validation"]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    left.plot([r["step"] for r in steps], [r["loss"] for r in steps], linewidth=0.8)
-    left.set(xlabel="step", ylabel="loss", yscale="log", title="training loss")
+    losses = [r["loss"] for r in steps]
+    left.plot([r["step"] for r in steps], losses, linewidth=0.8)
+    scale = "log" if min(losses, default=1) > 0 else "linear"  # a log-likelihood has any sign
+    left.set(xlabel="step", ylabel="loss", yscale=scale, title="training loss")
     colours = pyplot.get_cmap("viridis")
     for i, record in enumerate(validations):
         rows = record["rows"]
