@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,41 @@ def test_a_stopped_run_goes_on_exactly(photos: Path, tmp_path: Path) -> None:
         assert torch.equal(value, second.parts.state_dict()[key]), key
     for key, value in whole.ema.state_dict().items():
         assert torch.equal(value, second.ema.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_told_to_stop_saves_its_last_step(
+    photos: Path, tmp_path: Path, way: signal.Signals
+) -> None:
+    plan = {
+        "model": "pln",
+        "options": SMALL,
+        "threads": 1,
+        "precision": "float32",
+        "data": {"folder": str(photos), "hold_out": 1},
+        "schedule": {"steps": 100000, "phases": [{"until": 1, "crop": 64, "batch": 2}]},
+    }
+    (tmp_path / "recipe.yaml").write_text(json.dumps(plan))
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "toolkit", "train", tmp_path / "recipe.yaml", "--out", out],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # whoever runs the tests in the background has them ignore interrupts, and children too
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout is not None
+    assert "held out" in process.stdout.readline()
+    time.sleep(2)
+    process.send_signal(way)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    state = torch.load(out / "checkpoint.pt", weights_only=True)
+    assert f"interrupted at step {state['step']}" in errors
+    counts = {int(s["step"]) for s in state["optimizer"][0]["state"].values()}
+    assert counts == {state["step"]}
 
 
 def test_training_learns_and_exports_weights_that_code(photos: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli import session
+from toolkit.cli import say, session
 
 
 def train(
@@ -26,7 +26,8 @@ def train(
 ) -> None:
     """Train an entropy model; ends with weights, a model card and the curves in OUT.
 
-    Checkpoints are written every few minutes; the same command goes on where it stopped.
+    Checkpoints are written every few minutes and where Ctrl-C or SIGTERM ends the run; the same
+    command goes on where it stopped.
     Several GPUs: torchrun --nproc-per-node N -m toolkit train RECIPE --out DIR
     """
     from toolkit.errors import InputError
@@ -49,7 +50,11 @@ def train(
     if export_only and not trainer.checkpoint.exists():
         raise InputError(f"{out}: no checkpoint to export")
     if not export_only:
-        trainer.run(60 * minutes if minutes else None)
+        try:
+            trainer.run(60 * minutes if minutes else None)
+        except KeyboardInterrupt:
+            say(f"interrupted at step {trainer.step}; the same command goes on from there")
+            raise SystemExit(130) from None
     if trainer.rank == 0:
         print(f"weights: {export(trainer)}")
 

@@ -27,6 +27,7 @@ from toolkit.training.objective import GrowingModel, RateDistortion, TrainableMo
 from toolkit.training.optim import MixedOptimizer, learning_rate_scale
 from toolkit.training.recipe import Recipe, Start
 from toolkit.training.start import begin_with
+from toolkit.training.stop import StopRequest
 
 VALIDATION_RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
 VALIDATION_CROP = 256
@@ -69,6 +70,7 @@ class Trainer:
         self.ema = copy.deepcopy(self.parts).requires_grad_(False)
         self.optimizer = MixedOptimizer(self.parts, recipe.optimizer)
         self.step, self.seconds = 0, 0.0
+        self.stop, self.stopping = StopRequest(), False
         self.log = TrainingLog(out, quiet=self.rank > 0)
         self.resume()
 
@@ -134,13 +136,16 @@ class Trainer:
     # -- work ------------------------------------------------------------------
 
     def run(self, max_seconds: float | None = None) -> None:
-        """Train until the schedule's end, or for ``max_seconds``; leaves a checkpoint."""
+        """Train until the schedule's end, or for ``max_seconds``; leaves a checkpoint.
+
+        Raises KeyboardInterrupt, the checkpoint written, where SIGINT or SIGTERM asked to stop.
+        """
         tuner = ThreadTuner(self.recipe.threads if self.device.type == "cpu" else 1)
         started = time.monotonic()
         saved = validated = started
-        self.log.start(self)
-        try:
-            while self.progress < 1:
+        with self.stop:
+            self.log.start(self)
+            while self.progress < 1 and not self.stopping:
                 if max_seconds and time.monotonic() - started > max_seconds:
                     break
                 tuner.run(self.train_step)
@@ -151,17 +156,18 @@ class Trainer:
                 if now - saved > 60 * self.recipe.checkpoint_minutes:
                     self.save()
                     saved = now
-        finally:
             self.save()
+        if self.stopping:
+            raise KeyboardInterrupt
         self.validate()
 
-    def _synchronise(self, value: float) -> float:
-        """The first process's value, so that all of them follow one clock."""
+    def _synchronise(self, seconds: float, stop: bool) -> tuple[float, bool]:
+        """The first process's clock and whether it is to stop: all of them follow it."""
         if self.world == 1:
-            return value
-        shared = torch.tensor([value], device=self.device, dtype=torch.float64)
+            return seconds, stop
+        shared = torch.tensor([seconds, stop], device=self.device, dtype=torch.float64)
         dist.broadcast(shared, 0)
-        return float(shared)
+        return float(shared[0]), bool(shared[1])
 
     def _average_gradients(self) -> None:
         gradients = [p.grad for p in self.optimizer.parameters if p.grad is not None]
@@ -204,7 +210,8 @@ class Trainer:
         self.step += 1
         if self.step % self.recipe.ema.every == 0:
             self._update_ema()
-        self.seconds = self._synchronise(self.seconds + time.perf_counter() - start)
+        seconds = self.seconds + time.perf_counter() - start
+        self.seconds, self.stopping = self._synchronise(seconds, self.stop.asked)
         self.log.step(self.step, self.seconds, self.progress, loss, norm, scale)
 
     def _update_ema(self) -> None:
