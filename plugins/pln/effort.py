@@ -133,7 +133,7 @@ class Refinement:
         if objective.laplace_scale is not None:  # the likelihood, but for its constant
             self.weight /= LN2 * objective.laplace_scale
         self.steps, self.done, self.pace = effort.steps, 0, 1.0
-        self.falls = 0  # steps since the last overshoot that were seen to lower the objective
+        self.fell = False  # since the last overshoot, a step was seen to lower the objective
         self.random = SharedRandom(effort.seed, 0).private(1)
         self.dtype = fast_dtype()
         self.u1 = torch.zeros(0)
@@ -204,17 +204,17 @@ class Refinement:
             if kept and not here.value <= best.value * SLACK:
                 _restore(offsets, kept)
                 self.pace /= 2
-                self.falls = 0
+                self.fell = False
                 movers = _movers(offsets)
                 here = best
             elif here.value < best.value or not kept:
-                self.falls += bool(kept)
+                self.fell |= bool(kept)
                 best, kept = here, [u.clone() for u in offsets]
             pace = self.pace * (1 - self.done / self.steps)
             for mover, u, gradient in zip(movers, offsets, here.gradients, strict=True):
                 mover.move(u, gradient, pace)
             self.done += 1
-        if not self.falls and not evaluate(False).value <= best.value * SLACK:
+        if not self.fell and not evaluate(False).value <= best.value * SLACK:
             _restore(offsets, kept)
 
     # -- parts -----------------------------------------------------------------
