@@ -23,7 +23,7 @@ from toolkit_evaluation import target
 from toolkit_evaluation.datasets import sample_paths
 from toolkit_plugins.pln import effort as refining
 from toolkit_plugins.pln.codec import FOLDER, load_model
-from toolkit_plugins.pln.effort import Effort, Refinement
+from toolkit_plugins.pln.effort import Effort, Evaluation, Refinement
 
 Pixels = NDArray[np.uint8]
 WEIGHTS = (FOLDER / "pln.safetensors").resolve()
@@ -167,6 +167,25 @@ def test_steps_that_are_too_long_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(refining, "STEP1", 1e4)
     monkeypatch.setattr(refining, "STEP2", 1e4)
     assert cost(codec(effort=4), pixels, 0.6) < 1.02 * plain
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 10])
+@pytest.mark.parametrize("distance", [0.02, 0.1, 0.3, 0.5, 1.0])
+def test_a_few_steep_directions_do_no_harm(steps: int, distance: float) -> None:
+    refined, _ = refinement(photograph(64, 64), steps=steps)
+    curvature = torch.tensor([1.0] * 100 + [20.0])
+    goal = torch.tensor([1.0] * 100 + [distance])
+    u = torch.zeros(101)
+
+    def evaluate(with_gradients: bool) -> Evaluation:
+        value = float((curvature * (u - goal).square()).sum()) / 2
+        return Evaluation(value, [curvature * (u - goal)] if with_gradients else [])
+
+    before = evaluate(False).value
+    joint = round(refining.JOINT_SHARE * steps - 0.01)
+    for count in (joint, steps - joint):
+        refined._descend(count, evaluate, [u])
+    assert evaluate(False).value <= before
 
 
 def test_refined_targets_are_finite_and_keep_their_scales() -> None:

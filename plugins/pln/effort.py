@@ -191,9 +191,9 @@ class Refinement:
     ) -> None:
         """Move ``offsets`` (level 1's, then perhaps level 2's) in place by ``steps`` steps, whose
         length falls linearly to 0 over all phases, and go back where the objective rises more
-        than ``SLACK`` above the least that was seen. The last step is looked at only if none
-        before it, since the last overshoot, was seen to lower the objective: it is the
-        shortest, and a look takes a third of a step's time."""
+        than ``SLACK`` above the least that was seen. Only the very last step, which is the
+        shortest, is not looked at, unless no longer one since the last overshoot was seen to
+        lower the objective."""
         if steps == 0:
             return
         movers = _movers(offsets)
@@ -214,8 +214,11 @@ class Refinement:
             for mover, u, gradient in zip(movers, offsets, here.gradients, strict=True):
                 mover.move(u, gradient, pace)
             self.done += 1
-        if not self.fell and not evaluate(False).value <= best.value * SLACK:
-            _restore(offsets, kept)
+        if self.done < self.steps or not self.fell:
+            self.fell = evaluate(False).value <= best.value * SLACK
+            if not self.fell:
+                _restore(offsets, kept)
+                self.pace /= 2
 
     # -- parts -----------------------------------------------------------------
 
