@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 import toolkit
 from toolkit.errors import InputError, MissingError, UsageError
-from toolkit.options import parse_options
+from toolkit.options import parse_options, to_mapping
 from toolkit.training.data import Crops, image_files, split
 from toolkit.training.export import export
 from toolkit.training.loop import Trainer
@@ -86,14 +86,8 @@ def test_a_stopped_run_goes_on_exactly(photos: Path, tmp_path: Path) -> None:
 def test_a_run_that_is_told_to_stop_saves_its_last_step(
     photos: Path, tmp_path: Path, way: signal.Signals
 ) -> None:
-    plan = {
-        "model": "pln",
-        "options": SMALL,
-        "threads": 1,
-        "precision": "float32",
-        "data": {"folder": str(photos), "hold_out": 1},
-        "schedule": {"steps": 100000, "phases": [{"until": 1, "crop": 64, "batch": 2}]},
-    }
+    schedule = {"steps": 100000, "phases": [{"until": 1, "crop": 64, "batch": 2}]}
+    plan = to_mapping(recipe(photos, schedule=schedule))
     (tmp_path / "recipe.yaml").write_text(json.dumps(plan))
     out = tmp_path / "run"
     process = subprocess.Popen(
@@ -357,14 +351,8 @@ def test_bad_recipes_are_told(tmp_path: Path, text: str, message: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(photos: Path, tmp_path: Path) -> None:
-    plan = {
-        "model": "pln",
-        "options": SMALL,
-        "threads": 1,
-        "precision": "float32",
-        "data": {"folder": str(photos), "hold_out": 1},
-        "schedule": {"steps": 4, "phases": [{"until": 1, "crop": 96, "batch": 4}]},
-    }
+    schedule = {"steps": 4, "phases": [{"until": 1, "crop": 96, "batch": 4}]}
+    plan = to_mapping(recipe(photos, schedule=schedule))
     (tmp_path / "recipe.yaml").write_text(json.dumps(plan))
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "toolkit",
