@@ -182,8 +182,7 @@ def test_a_few_steep_directions_do_no_harm(steps: int, distance: float) -> None:
         return Evaluation(value, [curvature * (u - goal)] if with_gradients else [])
 
     before = evaluate(False).value
-    joint = round(refining.JOINT_SHARE * steps - 0.01)
-    for count in (joint, steps - joint):
+    for count in (refined.joint_steps, steps - refined.joint_steps):
         refined._descend(count, evaluate, [u])
     assert evaluate(False).value <= before
 

@@ -138,6 +138,11 @@ class Refinement:
         self.dtype = fast_dtype()
         self.u1 = torch.zeros(0)
 
+    @property
+    def joint_steps(self) -> int:
+        """How many steps move both levels; the rest move level 1 alone."""
+        return round(JOINT_SHARE * self.steps - 0.01)
+
     def level2(self, mu_x: Tensor, log_s_x: Tensor, d2: Tensor, log_r2: Tensor) -> Tensor:
         """Refine both levels; the means of q(z2|x), (1, G, h, w), in units of the prior."""
         mu_x, log_s_x, d2, log_r2 = (t.clone() for t in (mu_x, log_s_x, d2, log_r2))
@@ -162,7 +167,7 @@ class Refinement:
             return Evaluation(value, list(gradients))
 
         self.u1 = u1
-        self._descend(round(JOINT_SHARE * self.steps - 0.01), evaluate, [u1, u2])
+        self._descend(self.joint_steps, evaluate, [u1, u2])
         return d2 + r2 * u2
 
     def level1(self, d1: Tensor, log_r1: Tensor, mu_p: Tensor, log_s_p: Tensor) -> Tensor:
@@ -202,9 +207,7 @@ class Refinement:
         for _ in range(steps):
             here = evaluate(True)
             if kept and not here.value <= best.value * SLACK:
-                _restore(offsets, kept)
-                self.pace /= 2
-                self.fell = False
+                self._go_back(offsets, kept)
                 movers = _movers(offsets)
                 here = best
             elif here.value < best.value or not kept:
@@ -215,10 +218,16 @@ class Refinement:
                 mover.move(u, gradient, pace)
             self.done += 1
         if self.done < self.steps or not self.fell:
-            self.fell = evaluate(False).value <= best.value * SLACK
-            if not self.fell:
-                _restore(offsets, kept)
-                self.pace /= 2
+            self.fell = True
+            if not evaluate(False).value <= best.value * SLACK:
+                self._go_back(offsets, kept)
+
+    def _go_back(self, offsets: list[Tensor], kept: list[Tensor]) -> None:
+        """Undo an overshoot; steps from here on are half as long."""
+        for u, old in zip(offsets, kept, strict=True):
+            u.copy_(old)
+        self.pace /= 2
+        self.fell = False
 
     # -- parts -----------------------------------------------------------------
 
@@ -269,11 +278,6 @@ class Refinement:
 def _movers(offsets: list[Tensor]) -> list[Nesterov | Adam]:
     """Level 1's optimiser, and level 2's where it moves, too."""
     return [Nesterov(offsets[0]), *(Adam(u) for u in offsets[1:])]
-
-
-def _restore(offsets: list[Tensor], kept: list[Tensor]) -> None:
-    for u, old in zip(offsets, kept, strict=True):
-        u.copy_(old)
 
 
 def _tiles(latents: int, pixels: int) -> Iterator[tuple[slice, slice]]:

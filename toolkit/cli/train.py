@@ -53,7 +53,7 @@ def train(
         try:
             trainer.run(60 * minutes if minutes else None)
         except KeyboardInterrupt:
-            say(f"interrupted at step {trainer.step}; the same command goes on from there")
+            say(f"interrupted at step {trainer.step}; the same command goes on from the checkpoint")
             raise SystemExit(130) from None
     if trainer.rank == 0:
         print(f"weights: {export(trainer)}")

@@ -143,6 +143,7 @@ class Trainer:
         tuner = ThreadTuner(self.recipe.threads if self.device.type == "cpu" else 1)
         started = time.monotonic()
         saved = validated = started
+        self.stopping = False
         with self.stop:
             self.log.start(self)
             while self.progress < 1 and not self.stopping:
