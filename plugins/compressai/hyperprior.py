@@ -28,7 +28,9 @@ from torch import Tensor, nn
 
 from toolkit.options import Options
 from toolkit.training.objective import TrainingPass
+from toolkit.training.recipe import Objective
 from toolkit_plugins.compressai.upstream import submodule
+from toolkit_plugins.pln.model import log_worth
 from toolkit_plugins.pln.networks import (
     LEAK,
     AnalysisStages,
@@ -38,6 +40,7 @@ from toolkit_plugins.pln.networks import (
     RateGain,
     SubPixelConv2d,
     Synthesis1,
+    closing,
     fit_linear_paths,
     interpolation_weights,
     reorder,
@@ -162,30 +165,39 @@ class HyperpriorNetworks(nn.Module):
         """y in steps -> image (B, 3, H, W), not clipped."""
         return self.synthesis(y, blend).float() / SPREAD + CENTRE
 
-    def grow(self, images: Sequence[Tensor], known: int) -> None:
+    def grow(
+        self, images: Sequence[Tensor], known: int, opens: float, objective: Objective
+    ) -> None:
         """Put the channels of y from ``known`` on, which the networks ignore, to use on ``images``
-        (B, 3, H, W): see ``fit_linear_paths``."""
+        (B, 3, H, W): see ``fit_linear_paths``, and ``Start.opens``."""
         if self.analysis.linear is None or self.synthesis.linear is None:
             return
         heads, knots = self.hyper_synthesis.heads, self.options.knots
         heads.clear(known)
+        shut = closing(knots, self.options.latent_channels - known, opens)
+        self.synthesis.linear.open_with(shut)
+        shown = self.synthesis.gain.log_gain + self.synthesis.linear.gain.log_gain
         parts = []
         with torch.no_grad():
             self.analysis.last.weight[known:] = 0
             assert self.analysis.last.bias is not None
             self.analysis.last.bias[known:] = 0
-            # a step as long as is worth its bits at lambda 0.001 ... 0.08, about
-            gains = torch.linspace(-1.95, 0.25, knots)[:, None]
-            for gain in (self.gain, heads.mean_gain, heads.scale_gain):
-                gain.log_gain[:, known:] = gains
-            self.synthesis.gain.log_gain[:, known:] = -gains
+            top = (self.gain.log_gain + shown)[-1, :known].exp()
             for x in images:
                 blend = self.blend(torch.ones(len(x), device=x.device))
                 y, _ = self.analyse(x, blend)
                 residual = SPREAD * (x - self.reconstruct(y, blend))
-                latents = self.synthesis.gain(y, blend)[:, :known]
+                latents = y[:, :known] * torch.exp(-self.gain.log_gain[-1, :known])[:, None, None]
                 parts.append(((x - CENTRE) * SPREAD, residual, latents))
-        fit_linear_paths(self.analysis.linear, self.synthesis.linear, parts)
+            weight = fit_linear_paths(
+                self.analysis.linear, self.analysis.last, self.synthesis.linear, top, parts
+            )
+            # a step whose noise, step^2 / 12, is worth its bits, or, where it is shut, too long
+            # a step for any
+            worth = log_worth(objective, knots)[:, None] - math.log(12)
+            for gain in (self.gain, heads.mean_gain, heads.scale_gain):
+                gain.log_gain[:, known:] = 0.5 * worth + weight - shut
+            self.synthesis.gain.log_gain[:, known:] = -0.5 * worth - weight - 2 * shut
 
 
 class Hyperprior(HyperpriorNetworks):

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from toolkit.options import Options
 from toolkit.training.objective import TrainingPass
+from toolkit.training.recipe import Objective
 from toolkit_plugins.pln.networks import (
     Analysis1,
     Analysis2,
     Synthesis1,
     Synthesis2,
+    closing,
     fit_linear_paths,
     interpolation_weights,
     reorder,
@@ -69,6 +71,14 @@ def product_of_gaussians(
 def kl_bits(d: Tensor, log_r: Tensor) -> Tensor:
     """KL[N(d, r^2) || N(0, 1)] in bits, elementwise."""
     return (0.5 / math.log(2)) * (d * d + torch.exp(2 * log_r) - 1 - 2 * log_r)
+
+
+def log_worth(objective: Objective, knots: int) -> Tensor:
+    """Logarithm of 1 / (s^2 w^2), (knots,) from rate 0 to 1, for the best posterior scale s of a
+    latent that weighs w in the centred image: where ``lambda 255^2 MSE + bits`` has its minimum,
+    1 / (s ln 2) = 2 lambda 255^2 s w^2 / (3 SPREAD^2)."""
+    low, high = math.log(objective.lambda_min), math.log(objective.lambda_max)
+    return torch.linspace(low, high, knots) + math.log(2 * math.log(2) * 255**2 / (3 * SPREAD**2))
 
 
 class PLN(nn.Module):
@@ -142,27 +152,40 @@ class PLN(nn.Module):
         }
         return TrainingPass(x_hat, bits)
 
-    def grow(self, images: Sequence[Tensor], known: int) -> None:
+    def grow(
+        self, images: Sequence[Tensor], known: int, opens: float, objective: Objective
+    ) -> None:
         """Put the channels of level 1 from ``known`` on, which the networks ignore, to use on
-        ``images`` (B, 3, H, W): see ``fit_linear_paths``."""
+        ``images`` (B, 3, H, W): see ``fit_linear_paths``, and ``Start.opens``."""
         if self.analysis1.linear is None or self.synthesis1.linear is None:
             return
-        knots = self.options.knots
-        self.analysis1.heads.clear(known)
+        knots, heads = self.options.knots, self.analysis1.heads
+        heads.clear(known)
         self.synthesis2.heads.clear(known)
+        shut = closing(knots, self.options.level1_channels - known, opens)
+        self.synthesis1.linear.open_with(shut)
+        top = heads.mean_gain.log_gain[-1, :known].detach()
+        shown = self.synthesis1.gain.log_gain + self.synthesis1.linear.gain.log_gain
         parts = []
         with torch.no_grad():
             for x in images:
                 blend = self.blend(torch.ones(len(x), device=x.device))
                 mean, _ = self.encode1(x, blend)
                 residual = SPREAD * (x - self.reconstruct(mean, blend))
-                latents = self.synthesis1.gain(mean, blend)[:, :known]
+                latents = mean[:, :known] * torch.exp(-top)[:, None, None]
                 parts.append(((x - CENTRE) * SPREAD, residual, latents))
-            # a posterior as narrow as is worth its bits at lambda 0.001 ... 0.08, about
-            self.analysis1.heads.scale_gain.log_gain[:, known:] = torch.linspace(0.7, -1.5, knots)[
-                :, None
-            ]
-        fit_linear_paths(self.analysis1.linear, self.synthesis1.linear, parts)
+            weight = fit_linear_paths(
+                self.analysis1.linear,
+                heads.mean,
+                self.synthesis1.linear,
+                torch.exp(top + shown[-1, :known]),
+                parts,
+            )
+            # a posterior as narrow as is worth its bits; wider than the prior where it is shut,
+            # and there the synthesis must not see what comes, a sample of the prior
+            narrow = -weight - 0.5 * log_worth(objective, knots)[:, None]
+            heads.scale_gain.log_gain[:, known:] = narrow + shut
+            self.synthesis1.gain.log_gain[:, known:] = -2 * shut
 
     def tidy(self, x: Tensor) -> None:
         """Sort the channels of both levels by their KL divergence on images (B, 3, H, W), the

@@ -75,11 +75,13 @@ class Trainer:
         self.resume()
 
     def _begin(self, model: nn.Module, start: Start) -> None:
-        known = begin_with(model, self.recipe.model, start)
+        objective = self.recipe.objective
+        known = begin_with(model, self.recipe.model, start, objective)
         if isinstance(model, GrowingModel) and known is not None:
             batches = range(FIRST_STEP_OF_GROWTH, FIRST_STEP_OF_GROWTH + GROWTH_BATCHES)
             crops = (self.crops.batch(step, self.crop, 4) for step in batches)
-            model.grow([torch.from_numpy(c).float() / 255 for c in crops], known)
+            images = [torch.from_numpy(c).float() / 255 for c in crops]
+            model.grow(images, known, start.opens, objective)
 
     # -- state -----------------------------------------------------------------
 

@@ -45,8 +45,11 @@ class TidyModel(Protocol):
 class GrowingModel(Protocol):
     """A model that can begin with the weights of one that has fewer channels."""
 
-    def grow(self, images: Sequence[Tensor], known: int) -> None:
-        """Put latent channels from ``known`` on to use, on images (B, 3, H, W)."""
+    def grow(
+        self, images: Sequence[Tensor], known: int, opens: float, objective: Objective
+    ) -> None:
+        """Put latent channels from ``known`` on to use, on images (B, 3, H, W), from the rate
+        ``opens`` on (see ``Start.opens``)."""
         ...
 
 

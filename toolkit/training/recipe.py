@@ -98,6 +98,9 @@ class Start(Options, frozen=True):
     channels: Count | None = None
     """Where the model has more channels: how many of the file's to take over (null: all). The
     file's are sorted, the most informative first, and its last may be idle."""
+    opens: Share = 0.0
+    """Where the model has more channels: the rate at which the first new one comes into use. The
+    last follows midway between there and 1; below, a channel carries nothing."""
 
 
 class Recipe(Options, frozen=True):

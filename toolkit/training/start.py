@@ -2,23 +2,49 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from toolkit.errors import InputError
-from toolkit.training.recipe import Start
+from toolkit.options import parse_options
+from toolkit.training.recipe import Objective, Start
 from toolkit.weights import load_weights
 
+AT_RATES = "log_gain"
+"""Last part of the names of tensors (rates, channels): log-gains at equally spaced rates."""
 
-def begin_with(model: nn.Module, kind: str, start: Start) -> int | None:
+
+def at_rates(log_gains: Tensor, knots: int, old: Objective, new: Objective) -> Tensor:
+    """Log-gains (rates, C) learned over the lambdas of ``old``, at ``knots`` rates (knots, C)
+    equally spaced over those of ``new``: the same gain for the same lambda, linear in its
+    logarithm between what is known and beyond. Another kind of distortion has lambdas of its own,
+    whose lowest and highest are taken for each other."""
+    if old.distortion == new.distortion:
+        low, high = math.log(old.lambda_min), math.log(old.lambda_max)
+        ends = [math.log(value) for value in (new.lambda_min, new.lambda_max)]
+        first, last = ((end - low) / (high - low) for end in ends) if high > low else (0.0, 1.0)
+    else:
+        first, last = 0.0, 1.0
+    count = len(log_gains)
+    position = torch.linspace(first, last, knots, dtype=torch.float64) * (count - 1)
+    below = position.floor().clamp(0, count - 2).long()
+    share = (position - below)[:, None]
+    wide = log_gains.double()
+    return (wide[below] * (1 - share) + wide[below + 1] * share).to(log_gains.dtype)
+
+
+def begin_with(model: nn.Module, kind: str, start: Start, objective: Objective) -> int | None:
     """Copy weights from ``start.weights`` into ``model``, of the entropy model named ``kind``, in
     place.
 
     An axis that is longer in the model takes the file's values first (``start.channels`` of
     them, if given) and keeps its own initial values behind. Kernels ignore the inputs that are
     new to them, and kernels that the file doesn't have are 0, so that the model computes what the
-    file's does. Returns how many channels were taken over, None where the model has no more.
+    file's does; gains move to the lambdas of ``objective`` (``at_rates``). Returns how many
+    channels were taken over, None where the model has no more.
 
     Raises MissingError where there is no such file, InputError where it is no weights file or
     one of another kind of model.
@@ -30,6 +56,7 @@ def begin_with(model: nn.Module, kind: str, start: Start) -> int | None:
         raise InputError(f"{path}: weights of another kind of model ({weights.model})")
     if odd := sorted(state.keys() - target.keys()):
         raise InputError(f"{path}: weights of another kind of model (it has {odd[0]})")
+    before = parse_options(Objective, weights.objective, str(path))
     known = None
     for key, new in target.items():
         if key not in state:
@@ -37,6 +64,8 @@ def begin_with(model: nn.Module, kind: str, start: Start) -> int | None:
                 new.zero_()
             continue
         old = state[key].to(new.dtype)
+        if key.endswith(AT_RATES):
+            old = at_rates(old, len(new), before, objective)
         if old.ndim != new.ndim or any(a > b for a, b in zip(old.shape, new.shape, strict=True)):
             raise InputError(f"{path}: {key} is {tuple(old.shape)}, too large for this model")
         kept = list(old.shape)
