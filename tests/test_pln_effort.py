@@ -111,11 +111,17 @@ def test_the_theoretical_point_is_refined_as_well() -> None:
 # -- steps ------------------------------------------------------------------------
 
 
+def level1_sample(refined: Any, height: int, width: int) -> torch.Tensor:
+    """Noise in the shape of z1, (1, F, height, width)."""
+    shape = (1, refined.model.options.level1_channels, height, width)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
 def test_gradients_in_tiles_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = photograph(144, 160)
     whole, _ = refinement(pixels)
     whole.dtype = torch.float32
-    z1 = torch.randn((1, 128, 9, 10), generator=torch.Generator().manual_seed(0))
+    z1 = level1_sample(whole, 9, 10)
     value, gradient = whole._distortion(z1, True)
     monkeypatch.setattr(refining, "TILE", 4)
     tiled_value, tiled_gradient = whole._distortion(z1, True)
@@ -130,7 +136,7 @@ def test_padding_does_not_count() -> None:
     pixels = photograph(128, 128)
     refined, x = refinement(pixels)
     refined.size = (100, 70)
-    z1 = torch.randn((1, 128, 8, 8), generator=torch.Generator().manual_seed(0))
+    z1 = level1_sample(refined, 8, 8)
     value, _ = refined._distortion(z1, False)
     x[:, :, 100:], x[:, :, :, 70:] = 0.0, 1.0
     assert refined._distortion(z1, False)[0] == value
@@ -204,7 +210,7 @@ def test_a_laplace_scale_weighs_absolute_errors() -> None:
     laplace = {"distortion": "mae", "laplace_scale": gamma, "learned_scale": True}
     refined, x = refinement(pixels, rate, lambda_min=0.1, lambda_max=1.0, **laplace)
     refined.dtype = torch.float32
-    z1 = torch.zeros(1, 128, 4, 4)
+    z1 = torch.zeros_like(level1_sample(refined, 4, 4))
     nats, _ = refined._distortion(z1, False)
     with torch.no_grad():
         shown = refined.model.reconstruct(z1, refined.blend)
