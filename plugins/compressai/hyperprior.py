@@ -30,7 +30,7 @@ from toolkit.options import Options
 from toolkit.training.objective import TrainingPass
 from toolkit.training.recipe import Objective
 from toolkit_plugins.compressai.upstream import submodule
-from toolkit_plugins.pln.model import log_worth
+from toolkit_plugins.pln.model import CENTRE, SPREAD, left_out, log_worth
 from toolkit_plugins.pln.networks import (
     LEAK,
     AnalysisStages,
@@ -48,7 +48,6 @@ from toolkit_plugins.pln.networks import (
 
 Width = Annotated[int, Meta(ge=1, le=1024)]
 
-CENTRE, SPREAD = 0.5, 4.0
 # log gain of y at the lowest and the highest rate: a step is about 1 / sqrt(lambda)
 FIRST_GAINS = (0.4, 2.6)
 
@@ -176,21 +175,18 @@ class HyperpriorNetworks(nn.Module):
         heads.clear(known)
         shut = closing(knots, self.options.latent_channels - known, opens)
         self.synthesis.linear.open_with(shut)
-        shown = self.synthesis.gain.log_gain + self.synthesis.linear.gain.log_gain
-        parts = []
         with torch.no_grad():
             self.analysis.last.weight[known:] = 0
             assert self.analysis.last.bias is not None
             self.analysis.last.bias[known:] = 0
-            top = (self.gain.log_gain + shown)[-1, :known].exp()
-            for x in images:
-                blend = self.blend(torch.ones(len(x), device=x.device))
-                y, _ = self.analyse(x, blend)
-                residual = SPREAD * (x - self.reconstruct(y, blend))
-                latents = y[:, :known] * torch.exp(-self.gain.log_gain[-1, :known])[:, None, None]
-                parts.append(((x - CENTRE) * SPREAD, residual, latents))
+            known_gain = self.gain.log_gain[-1, :known]
+            shown = self.synthesis.gain.log_gain + self.synthesis.linear.gain.log_gain
             weight = fit_linear_paths(
-                self.analysis.linear, self.analysis.last, self.synthesis.linear, top, parts
+                self.analysis.linear,
+                self.analysis.last,
+                self.synthesis.linear,
+                torch.exp(known_gain + shown[-1, :known]),
+                left_out(images, self.blend, self.analyse, self.reconstruct, known_gain),
             )
             # a step whose noise, step^2 / 12, is worth its bits, or, where it is shut, too long
             # a step for any

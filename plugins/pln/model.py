@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated
 
 import torch
@@ -12,7 +12,7 @@ from msgspec import Meta
 from torch import Tensor, nn
 
 from toolkit.options import Options
-from toolkit.training.objective import TrainingPass
+from toolkit.training.objective import RateDistortion, TrainingPass
 from toolkit.training.recipe import Objective
 from toolkit_plugins.pln.networks import (
     Analysis1,
@@ -76,9 +76,29 @@ def kl_bits(d: Tensor, log_r: Tensor) -> Tensor:
 def log_worth(objective: Objective, knots: int) -> Tensor:
     """Logarithm of 1 / (s^2 w^2), (knots,) from rate 0 to 1, for the best posterior scale s of a
     latent that weighs w in the centred image: where ``lambda 255^2 MSE + bits`` has its minimum,
-    1 / (s ln 2) = 2 lambda 255^2 s w^2 / (3 SPREAD^2)."""
-    low, high = math.log(objective.lambda_min), math.log(objective.lambda_max)
-    return torch.linspace(low, high, knots) + math.log(2 * math.log(2) * 255**2 / (3 * SPREAD**2))
+    1 / (s ln 2) = 2 lambda 255^2 s w^2 / (3 SPREAD^2). Lambdas of another distortion say nothing of
+    MSE: then those that an ``Objective`` has by default stand in."""
+    mse = objective if objective.distortion == "mse" else Objective()
+    lambdas = RateDistortion(mse).lambdas(torch.linspace(0, 1, knots))
+    return torch.log(lambdas * (2 * math.log(2) * 255**2 / (3 * SPREAD**2)))
+
+
+def left_out(
+    images: Iterable[Tensor],
+    blend_of: Callable[[Tensor], Tensor],
+    latents_of: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    reconstruct: Callable[[Tensor, Tensor], Tensor],
+    log_gain: Tensor,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """What ``fit_linear_paths`` wants to know of images (B, 3, H, W) in [0, 1], coded at rate 1:
+    them and what the reconstruction lacks, centred, and the first K latents without their
+    ``log_gain``, (K,)."""
+    for x in images:
+        blend = blend_of(torch.ones(len(x), device=x.device))
+        latents = latents_of(x, blend)[0]
+        missing = SPREAD * (x - reconstruct(latents, blend))
+        known = latents[:, : len(log_gain)] * torch.exp(-log_gain)[:, None, None]
+        yield (x - CENTRE) * SPREAD, missing, known
 
 
 class PLN(nn.Module):
@@ -164,22 +184,15 @@ class PLN(nn.Module):
         self.synthesis2.heads.clear(known)
         shut = closing(knots, self.options.level1_channels - known, opens)
         self.synthesis1.linear.open_with(shut)
-        top = heads.mean_gain.log_gain[-1, :known].detach()
-        shown = self.synthesis1.gain.log_gain + self.synthesis1.linear.gain.log_gain
-        parts = []
         with torch.no_grad():
-            for x in images:
-                blend = self.blend(torch.ones(len(x), device=x.device))
-                mean, _ = self.encode1(x, blend)
-                residual = SPREAD * (x - self.reconstruct(mean, blend))
-                latents = mean[:, :known] * torch.exp(-top)[:, None, None]
-                parts.append(((x - CENTRE) * SPREAD, residual, latents))
+            known_gain = heads.mean_gain.log_gain[-1, :known]
+            shown = self.synthesis1.gain.log_gain + self.synthesis1.linear.gain.log_gain
             weight = fit_linear_paths(
                 self.analysis1.linear,
                 heads.mean,
                 self.synthesis1.linear,
-                torch.exp(top + shown[-1, :known]),
-                parts,
+                torch.exp(known_gain + shown[-1, :known]),
+                left_out(images, self.blend, self.encode1, self.reconstruct, known_gain),
             )
             # a posterior as narrow as is worth its bits; wider than the prior where it is shut,
             # and there the synthesis must not see what comes, a sample of the prior

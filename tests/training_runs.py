@@ -1,0 +1,49 @@
+"""Small training runs: photographs, a recipe, a trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from toolkit.options import parse_options
+from toolkit.training.loop import Trainer
+from toolkit.training.recipe import Recipe
+from toolkit_plugins.pln.model import PLN, PLNOptions
+
+SMALL = {"widths": [8, 8, 8], "level1_channels": 8, "level2_width": 8, "level2_channels": 4}
+
+
+def make_photos(folder: Path) -> Path:
+    """Six small pictures in ``folder``."""
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        noise = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+        noise.resize((160, 120), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+    return folder
+
+
+def recipe(photos: Path, **changes: Any) -> Recipe:
+    values: dict[str, Any] = {
+        "model": "pln",
+        "options": SMALL,
+        "data": {"folder": str(photos), "hold_out": 1},
+        "schedule": {"steps": 12, "warmup": 2, "phases": [{"until": 1, "crop": 96, "batch": 2}]},
+        "objective": {"kl_warmup": 3},
+        "threads": 1,
+        "precision": "float32",
+    }
+    return parse_options(Recipe, {**values, **changes}, "test")
+
+
+def said_of(kind: str) -> dict[str, str]:
+    """Metadata of a weights file."""
+    return {"model": kind, "options": "{}", "objective": "{}"}
+
+
+def trainer(plan: Recipe, out: Path) -> Trainer:
+    torch.manual_seed(plan.seed)
+    return Trainer(PLN(parse_options(PLNOptions, plan.options, "test")), plan, out)
