@@ -63,14 +63,14 @@ def refinement(
 # -- files ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rate", [0.2, 0.9])
-def test_files_cost_less_the_more_effort_is_made(rate: float) -> None:
+@pytest.mark.parametrize(("rate", "seeds", "most"), [(0.2, 6, 0.995), (0.9, 1, 0.97)])
+def test_files_cost_less_the_more_effort_is_made(rate: float, seeds: int, most: float) -> None:
     pixels = photograph(128, 160)
     # one sample's cost varies by a percent, which is what effort brings at a low rate
     none, some = (
-        sum(cost(codec(effort=n, seed=seed), pixels, rate) for seed in range(6)) for n in (0, 5)
+        sum(cost(codec(effort=n, seed=seed), pixels, rate) for seed in range(seeds)) for n in (0, 5)
     )
-    assert some < 0.995 * none
+    assert some < most * none
 
 
 def test_no_effort_is_the_default_and_changes_nothing() -> None:
