@@ -23,7 +23,7 @@ from toolkit_evaluation.datasets import sample_paths
 from toolkit_plugins.pln.codec import FOLDER
 from toolkit_plugins.pln.model import PLN, PLNOptions, product_of_gaussians
 from toolkit_plugins.pln.model import kl_bits as kl_bits_of_logs
-from toolkit_plugins.pln.networks import GDN, interpolation_weights
+from toolkit_plugins.pln.networks import GDN, InverseGDN, Normalization, interpolation_weights
 
 Pixels = NDArray[np.uint8]
 
@@ -126,19 +126,59 @@ def test_both_forms_of_the_kl_agree_with_the_integral() -> None:
         assert float(kl_bits_of_logs(*logs)) == pytest.approx(bits, abs=1e-4)
 
 
-@pytest.mark.parametrize("inverse", [False, True])
-def test_gdn_is_compressais(inverse: bool) -> None:
+def compressais(ours: Normalization, inverse: bool) -> torch.nn.Module:
+    """CompressAI's layer of the parameters of ours, which are drawn."""
     upstream = pytest.importorskip("toolkit_plugins.compressai.upstream")
-    theirs = upstream.compressai().layers.GDN(8, inverse=inverse)
-    ours = GDN(8, inverse=inverse)
+    theirs: torch.nn.Module = upstream.compressai().layers.GDN(8, inverse=inverse)
     torch.manual_seed(0)
     with torch.no_grad():
         ours.root_gamma.copy_(torch.rand(8, 8))
         ours.root_beta.copy_(1 + torch.rand(8))
         theirs.gamma.copy_(theirs.gamma_reparam.init(ours.root_gamma**2))
         theirs.beta.copy_(theirs.beta_reparam.init(ours.root_beta**2))
-        x = torch.randn(2, 8, 5, 7)
-        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+    return theirs
+
+
+def test_gdn_is_compressais() -> None:
+    ours = GDN(8)
+    theirs = compressais(ours, False)
+    x = torch.randn(2, 8, 5, 7)
+    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+
+
+def test_inverse_gdn_is_compressais_shuffled_and_mirrored() -> None:
+    ours = InverseGDN(8)
+    theirs = compressais(ours, True)
+    phases, gain = torch.randn(2, 4, 8, 5, 7, requires_grad=True), torch.rand(2, 8) + 0.5
+    gain.requires_grad_(True)
+    shuffled = torch.nn.functional.pixel_shuffle(phases.transpose(1, 2).flatten(1, 2), 2)
+    expected = theirs(shuffled) * gain[:, :, None, None]
+    expected = torch.nn.functional.pad(expected, (1, 1, 1, 1), mode="reflect")
+    shown = ours(phases.flatten(1, 2), gain)
+    torch.testing.assert_close(shown, expected, rtol=1e-4, atol=1e-5)
+    weight = torch.randn_like(shown)
+    moved = [phases, gain]
+    torch.testing.assert_close(
+        torch.autograd.grad((shown * weight).sum(), moved),
+        torch.autograd.grad((expected * weight).sum(), moved),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+def test_inverse_gdn_knows_its_gradients() -> None:
+    torch.manual_seed(0)
+    layer = InverseGDN(3).double()
+    phases, gain = torch.randn(2, 12, 3, 2).double(), torch.rand(2, 3).double() + 0.5
+    names = [name for name, _ in layer.named_parameters()]
+
+    def function(x: torch.Tensor, gain: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
+        named = dict(zip(names, parameters, strict=True))
+        shown: torch.Tensor = torch.func.functional_call(layer, named, (x, gain))
+        return shown
+
+    inputs = [phases, gain, *(torch.rand_like(p) + 0.3 for p in layer.parameters())]
+    assert torch.autograd.gradcheck(function, [t.requires_grad_(True) for t in inputs])
 
 
 def test_rates_are_interpolated_between_knots() -> None:

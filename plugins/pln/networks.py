@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -65,31 +65,129 @@ class SubPixelConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.pixel_shuffle(self.conv(x), 2)
 
+    def mirrored(self, x: Tensor) -> Tensor:
+        """As ``forward``, of (B, C_in, H + 2, W + 2), which has its mirrored border already."""
+        return F.pixel_shuffle(F.conv2d(x, self.conv.weight, self.conv.bias), 2)
 
-class GDN(nn.Module):
-    """Generalized divisive normalization (Balle et al. 2016, "Density modeling of images").
+    def phases(self, x: Tensor) -> Tensor:
+        """As ``mirrored``, before the shuffle: (B, 4 C_out, H, W), the four output phases (row,
+        column) one after another, each with all its channels."""
+        parameters = (self.conv.weight, cast(Tensor, self.conv.bias))
+        weight, bias = (
+            p.view(-1, 4, *p.shape[1:]).transpose(0, 1).flatten(0, 1) for p in parameters
+        )
+        return F.conv2d(x, weight.contiguous(memory_format=torch.channels_last), bias)
 
-    ``y_i = x_i / sqrt(beta_i + sum_j gamma_ij x_j^2)``, or times the root for the inverse.
-    The same function as ``compressai.layers.GDN`` (a test holds the two together), written as
-    one matrix product over channels-last memory, several times faster in bfloat16 on CPU, and
-    without CompressAI's import, which takes longer than coding a picture. Square roots of beta
-    and gamma are stored, so that both stay non-negative.
-    """
 
-    def __init__(self, channels: int, inverse: bool = False) -> None:
+class Normalization(nn.Module):
+    """What generalized divisive normalization learns (Balle et al. 2016, "Density modeling of
+    images"). Square roots of beta and gamma are stored, so that both stay non-negative."""
+
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.inverse = inverse
         self.root_beta = nn.Parameter(torch.ones(channels))
         root_gamma = torch.full((channels, channels), 0.01)
         root_gamma.fill_diagonal_(math.sqrt(0.1))
         self.root_gamma = nn.Parameter(root_gamma)
 
+    @property
+    def gamma(self) -> Tensor:
+        """(C, C)"""
+        return self.root_gamma**2
+
+    @property
+    def beta(self) -> Tensor:
+        """(C,)"""
+        return self.root_beta**2 + 1e-6
+
+
+class GDN(Normalization):
+    """Generalized divisive normalization: ``y_i = x_i / sqrt(beta_i + sum_j gamma_ij x_j^2)``.
+
+    The same function as ``compressai.layers.GDN`` (a test holds the two together), written as
+    one matrix product over channels-last memory, several times faster in bfloat16 on CPU, and
+    without CompressAI's import, which takes longer than coding a picture.
+    """
+
     def forward(self, x: Tensor) -> Tensor:
         last = x.permute(0, 2, 3, 1)
-        norm = F.linear(last * last, self.root_gamma**2, self.root_beta**2 + 1e-6)
-        norm = norm.to(x.dtype)
-        last = last * (norm.sqrt() if self.inverse else norm.rsqrt())
-        return last.permute(0, 3, 1, 2)
+        norm = F.linear(last * last, self.gamma, self.beta).to(x.dtype)
+        return (last * norm.rsqrt()).permute(0, 3, 1, 2)
+
+
+class InverseGDN(Normalization):
+    """The inverse, ``y_i = x_i sqrt(beta_i + sum_j gamma_ij x_j^2)``, within an upsampling stage:
+    times a gain, shuffled and mirrored for the next convolution.
+
+    What is elementwise in a stage is bound by memory, and took as long as a third of its
+    convolution. Here it's done in place where that goes, before the shuffle, where the phases are
+    rows of one matrix, and written straight into the mirrored picture, which matters to the
+    encoder's gradient steps.
+    """
+
+    def forward(self, x: Tensor, gain: Tensor) -> Tensor:
+        """Phases (B, 4 C, H, W) as of ``SubPixelConv2d.phases``, gain (B, C) -> (B, C, 2 H + 2,
+        2 W + 2)."""
+        parameters = (p.to(x.dtype) for p in (self.gamma, self.beta, gain))
+        y: Tensor = _InverseGDN.apply(x, *parameters)  # type: ignore[no-untyped-call]
+        return y
+
+
+class _InverseGDN(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, gain: Tensor) -> Tensor:
+        batch, height, width, channels = len(x), *x.shape[2:], len(beta)
+        shape = (batch, height, width, 2, 2, channels)
+        rows = x.permute(0, 2, 3, 1).reshape(-1, channels)
+        root = torch.addmm(beta, rows * rows, gamma.T).sqrt_()
+        root.view(batch, -1, channels).mul_(gain[:, None])
+        y = torch.empty(
+            (batch, channels, 2 * height + 2, 2 * width + 2),
+            dtype=x.dtype,
+            device=x.device,
+            memory_format=torch.channels_last,
+        )
+        torch.mul(rows.view(shape), root.view(shape), out=_by_phase(y[:, :, 1:-1, 1:-1]))
+        for inside, border in MIRRORED:
+            y[:, :, border] = y[:, :, inside]
+        for inside, border in MIRRORED:
+            y[:, :, :, border] = y[:, :, :, inside]
+        ctx.save_for_backward(rows, root, gamma, gain)
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, by_y: Tensor) -> tuple[Tensor | None, ...]:
+        rows, root, gamma, gain = ctx.saved_tensors
+        by_y = by_y.clone(memory_format=torch.channels_last)
+        for inside, border in MIRRORED:
+            by_y[:, :, :, inside] += by_y[:, :, :, border]
+        for inside, border in MIRRORED:
+            by_y[:, :, inside] += by_y[:, :, border]
+        phases = _by_phase(by_y[:, :, 1:-1, 1:-1])
+        batch, channels = gain.shape
+        x, shape = rows.view(phases.shape), (batch, -1, channels)
+        product = torch.mul(phases, x, out=torch.empty_like(x))
+        by_gain = None
+        if ctx.needs_input_grad[3]:
+            by_gain = (product * root.view_as(x)).view(shape).sum(1) / gain
+        by_norm = product.div_(root.view_as(x)).view(-1, channels)  # twice, and over gain^2
+        by_norm.view(shape).mul_((gain * gain)[:, None])
+        by_gamma = 0.5 * (by_norm.T @ (rows * rows)) if ctx.needs_input_grad[1] else None
+        by_beta = 0.5 * by_norm.sum(0) if ctx.needs_input_grad[2] else None
+        by_x = (by_norm @ gamma).mul_(rows).view_as(x).addcmul_(phases, root.view_as(x))
+        return by_x.flatten(3).permute(0, 3, 1, 2), by_gamma, by_beta, by_gain
+
+
+MIRRORED = ((2, 0), (-3, -1))
+"""Lines that a mirrored border of 1 shows, and where."""
+
+
+def _by_phase(image: Tensor) -> Tensor:
+    """(B, C, 2 H, 2 W), a view as (B, H, W, 2, 2, C)."""
+    batch, channels, height, width = image.shape
+    last = image.permute(0, 2, 3, 1)
+    return last.view(batch, height // 2, 2, width // 2, 2, channels).transpose(2, 3)
 
 
 class RateGain(nn.Module):
@@ -334,15 +432,17 @@ class Synthesis1(nn.Module):
         inputs = (c_in, *outputs[:-1])
         self.gain = RateGain(c_in, knots)
         self.ups = nn.ModuleList(SubPixelConv2d(a, b) for a, b in zip(inputs, outputs, strict=True))
-        self.norms = nn.ModuleList(GDN(w, inverse=True) for w in outputs)
+        self.norms = nn.ModuleList(InverseGDN(w) for w in outputs)
         self.gains = nn.ModuleList(RateGain(w, knots) for w in outputs)
         self.last = SubPixelConv2d(outputs[-1], 3)
 
     def forward(self, z1: Tensor, blend: Tensor) -> Tensor:
-        x = latents = self.gain(z1, blend)
+        latents = self.gain(z1, blend)
+        x = F.pad(latents, (1, 1, 1, 1), mode="reflect")
         for up, norm, gain in zip(self.ups, self.norms, self.gains, strict=True):
-            x = gain(norm(up(x)), blend)
-        image = cast(Tensor, self.last(x))
+            gains = cast(RateGain, gain).log(blend).exp().flatten(1)
+            x = norm(cast(SubPixelConv2d, up).phases(x), gains)
+        image = self.last.mirrored(x)
         return image if self.linear is None else image + self.linear(latents, blend)
 
     def reorder(self, order: Tensor) -> None:
