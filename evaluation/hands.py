@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import queue
 import signal
 import subprocess
@@ -214,10 +215,10 @@ def serve() -> None:
             if name not in codecs:
                 codecs[name] = open_codec(plugins, call.preset)
             function = partial(getattr(codecs[name], call.way), *call.arguments)
-            answer: Timed[Any] | str = timed(function, call.repeat)
+            answer = pickle.dumps(timed(function, call.repeat))  # makes the reconstruction
         except Exception as error:  # a codec may raise anything
-            answer = told(error)
-        pipe.send(answer)
+            answer = pickle.dumps(told(error))
+        pipe.send_bytes(answer)
 
 
 def _calls(pipe: Connection[Any, Any]) -> queue.SimpleQueue[_Call]:

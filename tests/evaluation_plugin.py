@@ -68,7 +68,7 @@ class Grid(Codec):
         if fault == DIFFERS:
             shown = shown ^ 1
         parts = {"header": 56.0, "level2": 8.0, "level1": 8.0 * (len(data) - 8)}
-        return Encoded(data, shown, parts, {"level1": 3.0}, coder_seconds=1e-6)
+        return Encoded(data, lambda: shown, parts, {"level1": 3.0}, coder_seconds=1e-6)
 
     def decode(self, data, settings=DecodeSettings()):
         note("GRID_PROCESSES", f"decode {os.getpid()} {threads_allowed()} {tasks()}")

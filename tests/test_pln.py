@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import toolkit
 from toolkit.api import decode_file
 from toolkit.codec import Codec, DecodeSettings
 from toolkit.container import BadFile, OtherModel, read_container, write_container
-from toolkit.errors import UsageError
+from toolkit.errors import InputError, UsageError
 from toolkit.ladder import theoretical_bits
 from toolkit.sampling import kl_bits
 from toolkit_evaluation.datasets import sample_paths
@@ -245,6 +248,36 @@ def test_theoretical_bits_are_the_thesis_formula(codec: Codec) -> None:
     targets, _ = codec._sampled(picture(64, 64), 0.5)  # type: ignore[attr-defined]
     total = sum(float(kl_bits(t.d, t.r).sum()) for t in targets)
     assert theoretical_bits(targets) == pytest.approx(total + 2 * np.log2(total + 1))
+
+
+def test_the_reconstruction_is_made_when_asked_for_and_goes_along(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[None] = []
+    reconstruct = PLN.reconstruct
+
+    def counted(self: PLN, z1: torch.Tensor, blend: torch.Tensor) -> torch.Tensor:
+        made.append(None)
+        return reconstruct(self, z1, blend)
+
+    monkeypatch.setattr(PLN, "reconstruct", counted)
+    encoded = codec.encode(picture(64, 96), 0.5)
+    assert not made
+    copy = pickle.loads(pickle.dumps(encoded))
+    assert copy.data == encoded.data
+    np.testing.assert_array_equal(copy.reconstruction, encoded.reconstruction)
+    assert len(made) == 1
+
+
+def test_weights_that_make_no_numbers_make_no_file(tmp_path: Path) -> None:
+    tensors = load_file(FOLDER / "pln.safetensors")
+    with safe_open(FOLDER / "pln.safetensors", "pt") as opened:
+        metadata = opened.metadata()
+    tensors["synthesis2.heads.mean.bias"][3] = torch.nan
+    save_file(tensors, tmp_path / "broken.safetensors", metadata)
+    broken = toolkit.load("pln", {"weights": str(tmp_path / "broken.safetensors")})
+    with pytest.raises(InputError, match="can't code this picture"):
+        broken.encode(picture(64, 64), 0.5)
 
 
 def test_another_process_decodes_the_very_pixels(codec: Codec, tmp_path: Path) -> None:

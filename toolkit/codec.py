@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -34,14 +35,24 @@ class Encoded:
 
     data: bytes
     """The file."""
-    reconstruction: Pixels | None = None
-    """What the decoder will show, where the encoder knows it; uint8 (H, W, C)."""
+    show: Callable[[], Pixels] | None = None
+    """Makes ``reconstruction``, where the encoder can. A file doesn't need it, and it takes a
+    network's whole way back to pixels."""
     parts: dict[str, float] = field(default_factory=dict)
     """Bits of the file by what they are for; they add up to its size."""
     kl_bits: dict[str, float] = field(default_factory=dict)
     """KL[q || p] in bits of each level, for codecs that send samples."""
     coder_seconds: float | None = None
     """Time in the entropy coder or sampler, the network left out."""
+
+    @cached_property
+    def reconstruction(self) -> Pixels | None:
+        """What the decoder will show, where the encoder can tell; uint8 (H, W, C). Made when
+        first asked for, and before this object goes to another process."""
+        return self.show() if self.show is not None else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "reconstruction": self.reconstruction, "show": None}
 
 
 @dataclass(frozen=True)

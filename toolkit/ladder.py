@@ -1,10 +1,11 @@
 """The ladder of Gaussians: the interface between entropy models and coders.
 
 An entropy model hands out its levels from the top down as a generator. For encoding it yields
-a ``Target`` and is sent back the sample that was coded; for decoding it yields the shape and is
-sent back the sample that was decoded; either way it returns pixels in the end. So each level's
-prior, and posterior, is computed from what the decoder will have (thesis, section 3.2.2, with
-the order of coding corrected: the level-1 posterior, too, waits for the decoded z2).
+a ``Target`` and is sent back the sample that was coded; what it returns in the end makes the
+pixels, which a file doesn't need. For decoding it yields the shape and is sent back the sample
+that was decoded, and returns the pixels. So each level's prior, and posterior, is computed from
+what the decoder will have (thesis, section 3.2.2, with the order of coding corrected: the level-1
+posterior, too, waits for the decoded z2).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, int, int]
 L = TypeVar("L")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Target:
     """(C, H, W), positive"""
 
 
-EncodeLadder = Generator[Target, Array, "Pixels"]
+EncodeLadder = Generator[Target, Array, "Callable[[], Pixels]"]
 DecodeLadder = Generator[tuple[str, Shape], Array, "Pixels"]
 
 
@@ -55,10 +57,10 @@ class Rung:
 
 @dataclass(frozen=True)
 class CodedLadder:
-    """All levels, top first, and what the decoder will make of them."""
+    """All levels, top first, and how to make what the decoder will make of them."""
 
     rungs: list[Rung]
-    pixels: Pixels
+    show: Callable[[], Pixels]
     coder_seconds: float
 
 
@@ -79,8 +81,8 @@ def encode_ladder(ladder: EncodeLadder, samplers: Mapping[str, Sampler], seed: i
         rungs.append(Rung(target.name, coded, float(kl_bits(target.d, target.r).sum())))
         return coded.values
 
-    pixels = _climb(ladder, code)
-    return CodedLadder(rungs, pixels, seconds)
+    show = _climb(ladder, code)
+    return CodedLadder(rungs, show, seconds)
 
 
 def decode_ladder(
@@ -113,7 +115,7 @@ def sample_ladder(ladder: EncodeLadder, seed: int) -> tuple[list[Target], Pixels
         targets.append(target)
         return posterior_sample(target, seed, len(targets) - 1)
 
-    return targets, _climb(ladder, code)
+    return targets, _climb(ladder, code)()
 
 
 def posterior_sample(target: Target, seed: int, depth: int) -> Array:
@@ -129,11 +131,11 @@ def theoretical_bits(targets: list[Target]) -> float:
     return kl + 2 * math.log2(kl + 1)
 
 
-def _climb(ladder: Generator[L, Array, Pixels], code: Callable[[L], Array]) -> Pixels:
+def _climb(ladder: Generator[L, Array, R], code: Callable[[L], Array]) -> R:
     level = next(ladder)
     while True:
         try:
             level = ladder.send(code(level))
         except StopIteration as stop:
-            pixels: Pixels = stop.value
-            return pixels
+            end: R = stop.value
+            return end

@@ -22,8 +22,9 @@ import math
 import struct
 import time
 from abc import abstractmethod
-from collections.abc import Generator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -68,6 +69,7 @@ from toolkit_plugins.compressai.conditional import GaussianModel, Prior
 
 if TYPE_CHECKING:
     from toolkit.codec import Pixels
+    from toolkit.ladder import EncodeLadder
     from toolkit.sampling import Array
 
 STREAM_VERSION = 1
@@ -130,6 +132,8 @@ class LatentCodec(Codec):
         model, rgb = self.model(point), as_rgb(pixels)
         latents = model.latents(rgb)
         prior = model.prior(latents.z, *rgb.shape[:2])
+        if not all(np.isfinite(t).all() for t in (latents.y, prior.mean, prior.scale)):
+            raise InputError("these weights can't code this picture: latents that aren't finite")
         work = _Work(model, prior, *rgb.shape[:2])
         z = encode_hyper(latents.z, model.tables)
         coded = self._encode_y(work, latents.y)
@@ -142,7 +146,7 @@ class LatentCodec(Codec):
         parts["y"] = parts.pop(coded.name)
         return Encoded(
             write_container(container),
-            reconstruction=from_rgb(coded.pixels, mode_of(pixels), alpha),
+            show=lambda: from_rgb(coded.show(), mode_of(pixels), alpha),
             parts=parts,
             kl_bits=coded.kl_bits,
             coder_seconds=coded.seconds,
@@ -160,8 +164,8 @@ class LatentCodec(Codec):
         start = time.perf_counter()
         data = encode_gaussian(symbols, dither, table.scales[indices])
         seconds = time.perf_counter() - start
-        pixels = work.picture(work.prior.mean + symbols + dither)
-        return _CodedY("y", data, pixels, indices, {}, seconds)
+        show = partial(work.picture, work.prior.mean + symbols + dither)
+        return _CodedY("y", data, show, indices, {}, seconds)
 
     def _encode_sample(self, work: _Work, y: Floats) -> _CodedY:
         choice = self.choice()
@@ -171,7 +175,7 @@ class LatentCodec(Codec):
         data = pack_choice(choice) + rung.coded.data
         kl = {"y": rung.kl_bits}
         name = "y" + choice.spec.tag
-        return _CodedY(name, data, coded.pixels, None, kl, coded.coder_seconds)
+        return _CodedY(name, data, coded.show, None, kl, coded.coder_seconds)
 
     def _container(
         self,
@@ -290,19 +294,19 @@ class _Work:
         except ValueError as error:
             raise InputError(f"these weights can't code this picture: {error}") from None
 
-    def ladder(self, y: Floats, width: float) -> Generator[Target, Array, Pixels]:
+    def ladder(self, y: Floats, width: float) -> EncodeLadder:
         """The one level y: its posterior N(y, width^2) in units of the proposal."""
         spread = _spread(self.prior, width)
         d = ((y - self.prior.mean) / spread).astype(np.float32)
         c = yield Target("y", d, (width / spread).astype(np.float32))
-        return self.picture(_unstandardised(self.prior, width, c))
+        return partial(self.picture, _unstandardised(self.prior, width, c))
 
 
 @dataclass(frozen=True)
 class _CodedY:
     name: str
     data: bytes
-    pixels: Pixels
+    show: Callable[[], Pixels]
     indices: Any
     kl_bits: dict[str, float]
     seconds: float

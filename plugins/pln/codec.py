@@ -184,7 +184,7 @@ class PLNCodec(Codec):
             parts["alpha"] = 8.0 * len(alpha)
         return Encoded(
             data,
-            reconstruction=_in_mode(coded.pixels, pixels),
+            show=lambda: _in_mode(coded.show(), pixels),
             parts=parts,
             kl_bits={rung.name: rung.kl_bits for rung in coded.rungs},
             coder_seconds=coded.coder_seconds,

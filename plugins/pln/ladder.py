@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from toolkit.badfile import BadStream
 from toolkit.codec import LatentLevel
+from toolkit.errors import InputError
 from toolkit.ladder import Target, posterior_sample
 from toolkit.sampling import Array
 from toolkit_plugins.pln.model import PLN, product_of_gaussians
@@ -96,7 +98,7 @@ class PLNLadder:
         mu_p, log_s_p = self._call(self.model.prior1, self._tensor(c2), blend)
         c1 = yield "level1", shape1
         z1 = mu_p + torch.exp(log_s_p) * self._tensor(c1)
-        return self._to_pixels(z1, blend, height, width)
+        return partial(self._to_pixels, z1, blend, height, width)
 
     def levels(
         self, pixels: Pixels, rate: float, seed: int, effort: Effort | None = None
@@ -132,3 +134,5 @@ def _level(target: Target, mean: Array, scale: Array, c: Array) -> LatentLevel:
     return LatentLevel(
         target.name, mean, scale, mean + scale * target.d, scale * target.r, mean + scale * c
     )
+    if not bool(d.isfinite().all() and log_r.isfinite().all()):
+        raise InputError(f"these weights can't code this picture: {name} isn't finite")
