@@ -21,7 +21,6 @@ picture's.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -35,6 +34,7 @@ from toolkit.options import parse_options
 from toolkit.randomness import SharedRandom
 from toolkit.training.objective import RateDistortion, distortion
 from toolkit.training.recipe import Objective
+from toolkit_plugins.pln.ladder import arithmetic, encoder_dtype
 from toolkit_plugins.pln.model import PLN, kl_bits, product_of_gaussians
 
 TILE = 48
@@ -59,14 +59,15 @@ class Evaluation(NamedTuple):
     """The objective in nats, and its gradients by the offsets that move."""
 
     value: float
+    """Of level 1 and the picture."""
     gradients: list[Tensor]
+    level2: float = 0.0
+    """Of level 2, as long as it moves."""
 
-
-def fast_dtype() -> torch.dtype:
-    """bfloat16 where the processor multiplies in it, else float32. Decided by what it has, not
-    by a stopwatch, so that a file comes out the same every time."""
-    has = torch.cpu.get_capabilities()
-    return torch.bfloat16 if has.get("avx512_bf16") or has.get("amx_bf16") else torch.float32
+    @property
+    def whole(self) -> float:
+        """The objective."""
+        return self.value + self.level2
 
 
 class Nesterov:
@@ -134,8 +135,9 @@ class Refinement:
             self.weight /= LN2 * objective.laplace_scale
         self.steps, self.done, self.pace = effort.steps, 0, 1.0
         self.fell = False  # since the last overshoot, a step was seen to lower the objective
+        self.best, self.kept = Evaluation(math.inf, []), list[Tensor]()  # and the offsets there
         self.random = SharedRandom(effort.seed, 0).private(1)
-        self.dtype = fast_dtype()
+        self.dtype = encoder_dtype()
         self.u1 = torch.zeros(0)
 
     @property
@@ -151,23 +153,25 @@ class Refinement:
 
         def evaluate(with_gradients: bool) -> Evaluation:
             here1, here2 = (u.detach().requires_grad_(with_gradients) for u in (u1, u2))
-            with torch.set_grad_enabled(with_gradients), self._arithmetic():
+            with torch.set_grad_enabled(with_gradients), arithmetic(self.dtype):
                 mean2 = d2 + r2 * here2
                 mu_p, log_s_p = self.model.prior1(mean2 + r2 * self._noise(r2), self.blend)
             with torch.set_grad_enabled(with_gradients):
                 d1, log_r1, _ = product_of_gaussians(mu_x, log_s_x, mu_p.float(), log_s_p.float())
                 d1 = d1 + torch.exp(log_r1) * here1
-                nats = LN2 * (kl_bits(mean2, log_r2).sum() + kl_bits(d1, log_r1).sum())
+                nats2 = LN2 * kl_bits(mean2, log_r2).sum()
+                nats1 = LN2 * kl_bits(d1, log_r1).sum()
                 z1 = mu_p + torch.exp(log_s_p) * d1
                 distorted, by_z1 = self._distortion(z1.detach(), with_gradients)
-                value = float(nats.detach()) + distorted
+                values = float(nats1.detach()) + distorted, float(nats2.detach())
                 if by_z1 is None:
-                    return Evaluation(value, [])
-                gradients = torch.autograd.grad([nats, z1], [here1, here2], [None, by_z1])
-            return Evaluation(value, list(gradients))
+                    return Evaluation(values[0], [], values[1])
+                gradients = torch.autograd.grad([nats1 + nats2, z1], [here1, here2], [None, by_z1])
+            return Evaluation(values[0], list(gradients), values[1])
 
         self.u1 = u1
         self._descend(self.joint_steps, evaluate, [u1, u2])
+        self.best = self.best._replace(level2=0.0)
         return d2 + r2 * u2
 
     def level1(self, d1: Tensor, log_r1: Tensor, mu_p: Tensor, log_s_p: Tensor) -> Tensor:
@@ -196,35 +200,36 @@ class Refinement:
     ) -> None:
         """Move ``offsets`` (level 1's, then perhaps level 2's) in place by ``steps`` steps, whose
         length falls linearly to 0 over all phases, and go back where the objective rises more
-        than ``SLACK`` above the least that was seen. Only the very last step, which is the
-        shortest, is not looked at, unless no longer one since the last overshoot was seen to
-        lower the objective."""
+        than ``SLACK`` above the least that was seen. A phase's last step is looked at when the
+        next phase begins, the very last, which is the shortest, never; but either at once if no
+        longer one since the last overshoot was seen to lower the objective."""
         if steps == 0:
             return
         movers = _movers(offsets)
-        best = Evaluation(math.inf, [])
-        kept: list[Tensor] = []
         for _ in range(steps):
             here = evaluate(True)
-            if kept and not here.value <= best.value * SLACK:
-                self._go_back(offsets, kept)
+            if self._overshot(here):
+                self._go_back(offsets)
                 movers = _movers(offsets)
-                here = best
-            elif here.value < best.value or not kept:
-                self.fell |= bool(kept)
-                best, kept = here, [u.clone() for u in offsets]
+                here = self.best
+            elif here.whole < self.best.whole or not self.kept:
+                self.fell |= bool(self.kept)
+                self.best, self.kept = here, [u.clone() for u in offsets]
             pace = self.pace * (1 - self.done / self.steps)
-            for mover, u, gradient in zip(movers, offsets, here.gradients, strict=True):
+            for mover, u, gradient in zip(movers, offsets, here.gradients, strict=False):
                 mover.move(u, gradient, pace)
             self.done += 1
-        if self.done < self.steps or not self.fell:
+        if not self.fell:
             self.fell = True
-            if not evaluate(False).value <= best.value * SLACK:
-                self._go_back(offsets, kept)
+            if self._overshot(evaluate(False)):
+                self._go_back(offsets)
 
-    def _go_back(self, offsets: list[Tensor], kept: list[Tensor]) -> None:
+    def _overshot(self, here: Evaluation) -> bool:
+        return bool(self.kept) and not here.whole <= self.best.whole * SLACK
+
+    def _go_back(self, offsets: list[Tensor]) -> None:
         """Undo an overshoot; steps from here on are half as long."""
-        for u, old in zip(offsets, kept, strict=True):
+        for u, old in zip(offsets, self.kept, strict=False):
             u.copy_(old)
         self.pace /= 2
         self.fell = False
@@ -234,9 +239,6 @@ class Refinement:
     def _noise(self, like: Tensor) -> Tensor:
         noise = self.random.standard_normal(tuple(like.shape), "float32")
         return torch.from_numpy(noise).to(like.dtype)
-
-    def _arithmetic(self) -> contextlib.AbstractContextManager[Any]:
-        return torch.autocast("cpu", self.dtype, enabled=self.dtype != torch.float32)
 
     def _distortion(self, z1: Tensor, with_gradient: bool) -> tuple[float, Tensor | None]:
         """``lambda D`` of the picture that z1 makes, in nats summed over its pixels, and the
@@ -266,7 +268,7 @@ class Refinement:
         inside = tuple(slice(c.start - s, c.stop - s) for c, s in zip(counted, starts, strict=True))
         x = self.x[:, :, counted[0], counted[1]]
         with torch.set_grad_enabled(with_gradient):
-            with self._arithmetic():
+            with arithmetic(self.dtype):
                 image = self.model.reconstruct(z1, self.blend)
             pixels = x.shape[2] * x.shape[3]
             shown = image[:, :, inside[0], inside[1]]

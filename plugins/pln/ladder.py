@@ -39,21 +39,29 @@ def mirrored(pixels: Pixels) -> Pixels:
     return np.pad(pixels, pads, mode="symmetric")
 
 
+def encoder_dtype() -> torch.dtype:
+    """What only an encoder computes in: bfloat16 where the processor multiplies in it, else
+    float32. Decided by what it has, not by a stopwatch, so that a file comes out the same every
+    time."""
+    has = torch.cpu.get_capabilities()
+    return torch.bfloat16 if has.get("avx512_bf16") or has.get("amx_bf16") else torch.float32
+
+
+def arithmetic(dtype: torch.dtype) -> contextlib.AbstractContextManager[Any]:
+    """Convolutions and matrix products of float32 tensors in ``dtype``."""
+    return torch.autocast("cpu", dtype, enabled=dtype != torch.float32)
+
+
 class PLNLadder:
     """One network at one precision. Images are uint8 (H, W, 3) of any size from 1x1."""
 
     def __init__(self, model: PLN, precision: str = "float32") -> None:
         self.model = model
         self.dtype = torch.float64 if precision == "float64" else torch.float32
-        self.bfloat16 = precision == "bfloat16"
+        self.products = torch.bfloat16 if precision == "bfloat16" else torch.float32
 
-    def _arithmetic(self) -> contextlib.AbstractContextManager[Any]:
-        if self.bfloat16:
-            return torch.autocast("cpu", torch.bfloat16)
-        return contextlib.nullcontext()
-
-    def _call(self, function: Any, *tensors: Tensor) -> Any:
-        with torch.inference_mode(), self._arithmetic():
+    def _call(self, function: Any, *tensors: Tensor, products: torch.dtype | None = None) -> Any:
+        with torch.inference_mode(), arithmetic(products or self.products):
             return function(*tensors)
 
     def _blend(self, rate: float) -> Tensor:
@@ -76,8 +84,9 @@ class PLNLadder:
         height, width = pixels.shape[:2]
         blend = self._blend(rate)
         x = self._tensor(mirrored(pixels).transpose(2, 0, 1).astype(np.float32) / 255)
-        mu_x, log_s_x = self._call(self.model.encode1, x, blend)
-        d2, log_r2 = self._call(self.model.posterior2, mu_x, blend)
+        products = encoder_dtype()
+        mu_x, log_s_x = self._call(self.model.encode1, x, blend, products=products)
+        d2, log_r2 = self._call(self.model.posterior2, mu_x, blend, products=products)
         refinement = effort.refinement(self.model, x, (height, width), rate) if effort else None
         if refinement:
             d2 = refinement.level2(mu_x, log_s_x, d2, log_r2)
@@ -88,7 +97,7 @@ class PLNLadder:
             d = refinement.level1(d, log_r, mu_p, log_s_p)
         c1 = yield _target("level1", d, log_r)
         z1 = mu_p + torch.exp(log_s_p) * self._tensor(c1)
-        return self._to_pixels(z1, blend, height, width)
+        return partial(self._to_pixels, z1, blend, height, width)
 
     def decode(self, height: int, width: int, rate: float) -> DecodeLadder:
         """Shapes of level 2, then of level 1; the pixels (height, width, 3) in the end."""
@@ -98,7 +107,7 @@ class PLNLadder:
         mu_p, log_s_p = self._call(self.model.prior1, self._tensor(c2), blend)
         c1 = yield "level1", shape1
         z1 = mu_p + torch.exp(log_s_p) * self._tensor(c1)
-        return partial(self._to_pixels, z1, blend, height, width)
+        return self._to_pixels(z1, blend, height, width)
 
     def levels(
         self, pixels: Pixels, rate: float, seed: int, effort: Effort | None = None
@@ -125,6 +134,8 @@ class PLNLadder:
 
 
 def _target(name: str, d: Tensor, log_r: Tensor) -> Target:
+    if not bool(d.isfinite().all() and log_r.isfinite().all()):
+        raise InputError(f"these weights can't code this picture: {name} isn't finite")
     r = torch.exp(log_r).clamp_min(SMALLEST_R)
     return Target(name, d[0].float().contiguous().numpy(), r[0].float().contiguous().numpy())
 
@@ -134,5 +145,3 @@ def _level(target: Target, mean: Array, scale: Array, c: Array) -> LatentLevel:
     return LatentLevel(
         target.name, mean, scale, mean + scale * target.d, scale * target.r, mean + scale * c
     )
-    if not bool(d.isfinite().all() and log_r.isfinite().all()):
-        raise InputError(f"these weights can't code this picture: {name} isn't finite")
