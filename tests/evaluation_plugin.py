@@ -22,7 +22,7 @@ from toolkit.options import Options
 from toolkit.processors import threads_allowed
 from toolkit.specs import CodecSpec, Knob, MetricSpec
 
-RAISES, DIES, HANGS, WRONG_SHAPE, DIFFERS = 1, 2, 3, 4, 5
+RAISES, DIES, HANGS, WRONG_SHAPE, DIFFERS, NO_SHOW = 1, 2, 3, 4, 5, 6
 """Values of an image's first byte, and what becomes of the image."""
 
 
@@ -64,11 +64,14 @@ class Grid(Codec):
         values = (pixels.astype(int) + step // 2) // step
         shape = np.array(pixels.shape, "<u2").tobytes()
         data = bytes([step]) + shape + zlib.compress(values.astype(np.uint8), self.options.level)
-        shown = self._shown(data).pixels
-        if fault == DIFFERS:
-            shown = shown ^ 1
+
+        def show():
+            if fault == NO_SHOW:
+                raise RuntimeError("nothing to see")
+            return self._shown(data).pixels ^ (fault == DIFFERS)
+
         parts = {"header": 56.0, "level2": 8.0, "level1": 8.0 * (len(data) - 8)}
-        return Encoded(data, lambda: shown, parts, {"level1": 3.0}, coder_seconds=1e-6)
+        return Encoded(data, show, parts, {"level1": 3.0}, coder_seconds=1e-6)
 
     def decode(self, data, settings=DecodeSettings()):
         note("GRID_PROCESSES", f"decode {os.getpid()} {threads_allowed()} {tasks()}")

@@ -96,6 +96,14 @@ def test_a_decoder_that_disagrees_is_seen(house):
     assert table.means[0]["mismatches"] == 1
 
 
+@pytest.mark.parametrize("separate", [False, True])
+def test_a_reconstruction_that_fails_is_an_error(house, separate):
+    add_image(house / "images" / "im1.png", 1, first=evaluation_plugin.NO_SHOW)
+    rows = {row["image"]: row for row in run(house, points=[8], separate=separate).rows}
+    assert rows["im1"]["error"] == "RuntimeError: nothing to see"
+    assert [rows[name]["status"] for name in ("im0", "im1", "im2")] == ["ok", "error", "ok"]
+
+
 def test_target_rates_are_met_from_below(house):
     table = run(house, points=[], target_bpp=[14, 9], target_psnr=[30])
     sizes = {(r["image"], r["point"]): r["bpp"] for r in run(house, points=range(1, 129)).rows}
