@@ -81,7 +81,7 @@ def build(run):
     return build
 
 
-@pytest.mark.parametrize("part", ["", "-part2", "-part3", "-part4", "-part5"])
+@pytest.mark.parametrize("part", ["", "-part2", "-part3", "-part4", "-part5", "-part6"])
 def test_the_recipe_is_the_pln_s(part):
     ours = yaml.safe_load(RECIPE.with_stem(f"hyperprior{part}").read_text())
     folder = Path(pln.__file__).parent / "recipes"
