@@ -24,9 +24,9 @@ from toolkit.ladder import theoretical_bits
 from toolkit.sampling import kl_bits
 from toolkit_evaluation.datasets import sample_paths
 from toolkit_plugins.pln.codec import FOLDER
+from toolkit_plugins.pln.layers import GDN, InverseGDN, Normalization, interpolation_weights
 from toolkit_plugins.pln.model import PLN, PLNOptions, product_of_gaussians
 from toolkit_plugins.pln.model import kl_bits as kl_bits_of_logs
-from toolkit_plugins.pln.networks import GDN, InverseGDN, Normalization, interpolation_weights
 
 Pixels = NDArray[np.uint8]
 

@@ -30,21 +30,17 @@ from toolkit.options import Options
 from toolkit.training.objective import TrainingPass
 from toolkit.training.recipe import Objective
 from toolkit_plugins.compressai.upstream import submodule
-from toolkit_plugins.pln.model import CENTRE, SPREAD, left_out, log_worth
-from toolkit_plugins.pln.networks import (
-    LEAK,
-    AnalysisStages,
+from toolkit_plugins.pln.layers import (
     GaussianHeads,
-    LinearAnalysis,
     MirrorConv2d,
     RateGain,
     SubPixelConv2d,
-    Synthesis1,
-    closing,
-    fit_linear_paths,
     interpolation_weights,
     reorder,
 )
+from toolkit_plugins.pln.linear import LinearAnalysis, closing, fit_linear_paths
+from toolkit_plugins.pln.model import CENTRE, SPREAD, left_out, log_worth
+from toolkit_plugins.pln.networks import LEAK, AnalysisStages, Synthesis1
 
 Width = Annotated[int, Meta(ge=1, le=1024)]
 

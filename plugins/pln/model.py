@@ -14,16 +14,9 @@ from torch import Tensor, nn
 from toolkit.options import Options
 from toolkit.training.objective import RateDistortion, TrainingPass
 from toolkit.training.recipe import Objective
-from toolkit_plugins.pln.networks import (
-    Analysis1,
-    Analysis2,
-    Synthesis1,
-    Synthesis2,
-    closing,
-    fit_linear_paths,
-    interpolation_weights,
-    reorder,
-)
+from toolkit_plugins.pln.layers import interpolation_weights, reorder
+from toolkit_plugins.pln.linear import closing, fit_linear_paths
+from toolkit_plugins.pln.networks import Analysis1, Analysis2, Synthesis1, Synthesis2
 
 Width = Annotated[int, Meta(ge=1, le=1024)]
 
