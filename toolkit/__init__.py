@@ -10,6 +10,6 @@
 """
 
 from toolkit.api import decode, evaluate, load
-from toolkit.hookspecs import hookimpl
+from toolkit.plugin.hookspecs import hookimpl
 
 __all__ = ["decode", "evaluate", "hookimpl", "load"]

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolkit.plugins import Plugins, load_plugins
-from toolkit.registry import load_registry, open_codec
+from toolkit.plugin.loader import Plugins, load_plugins
+from toolkit.plugin.presets import load_registry, open_codec
 
 if TYPE_CHECKING:
-    from toolkit.codec import Codec, Decoded, DecodeSettings, Pixels
+    from toolkit.codec.base import Codec, Decoded, DecodeSettings, Pixels
 
 
 def load(
@@ -35,8 +35,8 @@ def open_file(data: bytes, settings: DecodeSettings, plugins: Plugins | None = N
 
     Raises a ``container.BadFile`` for a file that no codec here reads.
     """
-    from toolkit.container import UnknownPlugin, is_container, read_container
     from toolkit.errors import UnknownName
+    from toolkit.format.container import UnknownPlugin, is_container, read_container
 
     plugins = plugins or load_plugins()
     if not is_container(data):
@@ -51,7 +51,7 @@ def open_file(data: bytes, settings: DecodeSettings, plugins: Plugins | None = N
 
 
 def _open_native(data: bytes, plugins: Plugins) -> Codec:
-    from toolkit.container import NotAContainer
+    from toolkit.format.container import NotAContainer
 
     for spec in plugins.codecs.values():
         if spec.magic and any(data[at : at + len(m)] == m for at, m in spec.magic):
@@ -64,7 +64,7 @@ def decode_file(
     data: bytes, settings: DecodeSettings | None = None, plugins: Plugins | None = None
 ) -> Decoded:
     """Decode a coded file of any installed codec."""
-    from toolkit.codec import DecodeSettings
+    from toolkit.codec.base import DecodeSettings
 
     settings = settings or DecodeSettings()
     return open_file(data, settings, plugins).decode(data, settings)

@@ -22,8 +22,8 @@ import typer
 from toolkit.errors import ToolkitError
 
 if TYPE_CHECKING:
-    from toolkit.plugins import Plugins
-    from toolkit.registry import Registry
+    from toolkit.plugin.loader import Plugins
+    from toolkit.plugin.presets import Registry
 
 FIRST = ("eval", "encode", "decode", "info")
 """Commands in the order in which help lists them; the others follow by name."""
@@ -48,7 +48,7 @@ class Session:
     @cached_property
     def plugins(self) -> Plugins:
         """All plugins; those left out are reported on standard error, once."""
-        from toolkit.plugins import load_plugins
+        from toolkit.plugin.loader import load_plugins
 
         plugins = load_plugins(self.plugin_files)
         for record in plugins.problems:
@@ -58,7 +58,7 @@ class Session:
     @cached_property
     def registry(self) -> Registry:
         """The presets."""
-        from toolkit.registry import load_registry
+        from toolkit.plugin.presets import load_registry
 
         return load_registry(self.plugins, self.registry_file)
 

@@ -16,8 +16,8 @@ from toolkit.cli.options import OptionList
 from toolkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from toolkit.registry import Preset
-    from toolkit_evaluation.sampler_bench import Contender, SamplerBench
+    from toolkit.plugin.presets import Preset
+    from toolkit_evaluation.samplers.bench import Contender, SamplerBench
 
 bench = typer.Typer(help="Measure parts of codecs.", no_args_is_help=True)
 
@@ -70,7 +70,7 @@ def samplers(
     ] = None,
 ) -> None:
     """Compare coded samplers on latents: bits, J, PSNR lost, time and memory."""
-    from toolkit_evaluation.sampler_bench import SYNTHETIC_POINTS, SamplerBench
+    from toolkit_evaluation.samplers.bench import SYNTHETIC_POINTS, SamplerBench
 
     if sizes is not None:
         if images or synthetic or plot is not None or len(point or ()) > 1:
@@ -114,7 +114,7 @@ def _scaling(
 ) -> None:
     from rich.console import Console
 
-    from toolkit_evaluation.sampler_scaling import (
+    from toolkit_evaluation.samplers.scaling import (
         POINT,
         scaling_json,
         scaling_rows,
@@ -148,8 +148,8 @@ def _contenders(
 
 
 def _contender(preset: Preset) -> Contender:
-    from toolkit.registry import open_codec
-    from toolkit_evaluation.sampler_bench import Contender
+    from toolkit.plugin.presets import open_codec
+    from toolkit_evaluation.samplers.bench import Contender
 
     codec: Any = open_codec(session().plugins, preset)
     if not hasattr(codec, "targets"):
@@ -159,7 +159,7 @@ def _contender(preset: Preset) -> Contender:
 
 def _with_sampler(preset: Preset, text: str) -> Preset:
     """``preset`` with the sampler that ``text`` describes on every level."""
-    from toolkit.registry import open_codec, parse_override
+    from toolkit.plugin.presets import open_codec, parse_override
 
     name, *pairs = text.split(",")
     options = {"sampler": name, **dict(parse_override(pair) for pair in pairs)}
@@ -178,8 +178,8 @@ def _presets_that_sample() -> list[str]:
 
 
 def _pixels(images: list[str]) -> dict[str, Any]:
-    from toolkit.codec import as_pixels
-    from toolkit_evaluation.datasets import find_images
+    from toolkit.codec.base import as_pixels
+    from toolkit_evaluation.data.datasets import find_images
 
     return {image.name: as_pixels(image.path) for image in find_images(images)}
 
@@ -206,8 +206,8 @@ def _report(
 ) -> None:
     from rich.console import Console
 
-    from toolkit_evaluation.figure import save
-    from toolkit_evaluation.sampler_report import merit_figure, sampler_table, to_json
+    from toolkit_evaluation.report.figure import save
+    from toolkit_evaluation.samplers.report import merit_figure, sampler_table, to_json
 
     _write(to_json(means, work.rows), json)
     if json != "-":
@@ -219,7 +219,7 @@ def _report(
 
 def _write(data: bytes, json: str | None) -> None:
     """To a file, or to standard output for ``-``."""
-    from toolkit.files import write_bytes_atomically
+    from toolkit.format.files import write_bytes_atomically
 
     if json == "-":
         sys.stdout.buffer.write(data)

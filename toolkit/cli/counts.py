@@ -39,11 +39,11 @@ def counts(
     from rich.progress import Progress
 
     from toolkit.cli.options import presets_with_options
-    from toolkit.counts import NAME, SUFFIX
-    from toolkit.files import write_bytes_atomically
-    from toolkit.registry import open_codec
-    from toolkit_evaluation.datasets import find_images
-    from toolkit_evaluation.index_counts import estimate_counts
+    from toolkit.format.files import write_bytes_atomically
+    from toolkit.plugin.presets import open_codec
+    from toolkit.sampling.coding.counts import NAME, SUFFIX
+    from toolkit_evaluation.data.datasets import find_images
+    from toolkit_evaluation.samplers.index_counts import estimate_counts
 
     if not re.fullmatch(NAME, out.name):
         raise UsageError(f"--out {out}: '{out.name}' isn't a name of small letters and digits")

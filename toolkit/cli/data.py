@@ -25,7 +25,7 @@ def data(
     from rich.progress import Progress
 
     from toolkit.errors import UnknownName
-    from toolkit_evaluation.kodak import NAMES, fetch_kodak
+    from toolkit_evaluation.data.kodak import NAMES, fetch_kodak
 
     if name != "kodak":
         raise UnknownName("data set to fetch", name, ["kodak"])

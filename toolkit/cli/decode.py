@@ -38,10 +38,10 @@ def decode(
 
     from toolkit.api import decode_file
     from toolkit.cli.options import set_threads
-    from toolkit.codec import DecodeSettings
-    from toolkit.container import read_file
+    from toolkit.codec.base import DecodeSettings
     from toolkit.errors import UsageError
-    from toolkit.files import write_atomically
+    from toolkit.format.container import read_file
+    from toolkit.format.files import write_atomically
 
     form = Image.registered_extensions().get(output.suffix.lower())
     if form is None:

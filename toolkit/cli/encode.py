@@ -14,10 +14,10 @@ from toolkit.cli import busy, print_json, session
 from toolkit.cli.options import JsonFlag, OptionList, OutputFile, Threads
 
 if TYPE_CHECKING:
-    from toolkit.codec import Encoded, Pixels
-    from toolkit.plugins import Plugins
-    from toolkit.registry import Preset
-    from toolkit_evaluation.target import Target
+    from toolkit.codec.base import Encoded, Pixels
+    from toolkit.plugin.loader import Plugins
+    from toolkit.plugin.presets import Preset
+    from toolkit_evaluation.run.target import Target
 
 SLOW = 2.0
 """Seconds from which on the time is told."""
@@ -51,10 +51,10 @@ def encode(
 ) -> None:
     """Code a picture."""
     from toolkit.cli.options import presets_with_options, set_threads
-    from toolkit.codec import as_pixels
+    from toolkit.codec.base import as_pixels
     from toolkit.errors import UsageError
-    from toolkit.files import write_bytes_atomically
-    from toolkit.registry import open_codec
+    from toolkit.format.files import write_bytes_atomically
+    from toolkit.plugin.presets import open_codec
 
     here = session()
     effort_option = [] if effort is None else [f"effort={effort}"]
@@ -101,8 +101,8 @@ def _within(
     fill the wanted size from there, again with it. Raises InputError where no file is so small.
     """
     from toolkit.errors import UsageError
-    from toolkit.registry import open_codec
-    from toolkit_evaluation.target import find_point
+    from toolkit.plugin.presets import open_codec
+    from toolkit_evaluation.run.target import find_point
 
     coder = open_codec(plugins, preset)
     target = _at_most(target_bytes, pixels)
@@ -116,7 +116,7 @@ def _within(
 
 
 def _at_most(size: int, pixels: Pixels) -> Target:
-    from toolkit_evaluation.target import Target
+    from toolkit_evaluation.run.target import Target
 
     return Target("bpp", 8 * size / (pixels.shape[0] * pixels.shape[1]))
 

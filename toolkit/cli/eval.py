@@ -18,8 +18,8 @@ from toolkit.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from toolkit_evaluation.evaluation import Plan
-    from toolkit_evaluation.table import Table
+    from toolkit_evaluation.results.table import Table
+    from toolkit_evaluation.run.evaluation import Plan
 
     Row = dict[str, Any]
 
@@ -121,7 +121,7 @@ def evaluate(
     (Ctrl-C); then, as after any other end, the same command goes on where it stopped.
     """
     from toolkit.cli.options import presets_with_options
-    from toolkit_evaluation.evaluation import METRICS, Execution, plan, targets_of
+    from toolkit_evaluation.run.evaluation import METRICS, Execution, plan, targets_of
 
     if verify and keep_files is None:
         raise UsageError("--verify decodes the files that --keep-files keeps: name its folder")
@@ -193,7 +193,7 @@ def _progress(total: int) -> Iterator[Callable[[Row, bool], None]]:
         TimeRemainingColumn,
     )
 
-    from toolkit_evaluation.table import aim_of
+    from toolkit_evaluation.results.table import aim_of
 
     columns = (
         TextColumn("{task.description:<32.32}"),
@@ -228,7 +228,7 @@ def _report(
 ) -> None:
     from rich.console import Console
 
-    from toolkit_evaluation.terminal import print_table
+    from toolkit_evaluation.results.terminal import print_table
 
     if json == "-":
         sys.stdout.buffer.write(table.to_json())
@@ -237,7 +237,7 @@ def _report(
         wide = None if sys.stdout.isatty() else 160
         print_table(Console(width=wide), table, table.bd_rates(anchor))
     if json not in (None, "-"):
-        from toolkit.files import write_bytes_atomically
+        from toolkit.format.files import write_bytes_atomically
 
         write_bytes_atomically(Path(str(json)), table.to_json())
     if plot and any(row["status"] == "ok" for row in table.rows):
@@ -245,8 +245,8 @@ def _report(
 
 
 def _plot(table: Table, out: Path, reference: Path | None) -> None:
-    from toolkit_evaluation.figure import rate_distortion_figure, save
-    from toolkit_evaluation.reference import references_for
+    from toolkit_evaluation.report.figure import rate_distortion_figure, save
+    from toolkit_evaluation.results.reference import references_for
 
     default = os.environ.get("TOOLKIT_REFERENCE")
     references = references_for(table, reference, Path(default) if default else None)

@@ -13,8 +13,8 @@ from toolkit.cli.options import JsonFlag
 
 def info(file: Annotated[Path, typer.Argument(help="A .qf file.")], json: JsonFlag = False) -> None:
     """Show the header and the streams of a .qf file; no weights needed, nothing decoded."""
-    from toolkit.container import read_container, read_file, read_header
     from toolkit.errors import ToolkitError
+    from toolkit.format.container import read_container, read_file, read_header
 
     data = read_file(file)
     header = read_header(data)

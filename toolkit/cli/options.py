@@ -11,7 +11,7 @@ import typer
 from toolkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from toolkit.registry import Preset, Registry
+    from toolkit.plugin.presets import Preset, Registry
 
 OptionList = Annotated[
     list[str] | None,
@@ -35,7 +35,7 @@ def presets_with_options(
     ``KEY=VALUE`` is for every preset, ``PRESET:KEY=VALUE`` for one. Raises UsageError for an
     override that names a preset that isn't among them.
     """
-    from toolkit.registry import parse_override
+    from toolkit.plugin.presets import parse_override
 
     names = list(dict.fromkeys(names))
     overrides: dict[str, dict[str, Any]] = {name: {} for name in names}

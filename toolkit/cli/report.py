@@ -44,11 +44,11 @@ def report(
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Rate-distortion report",
 ) -> None:
     """Write one self-contained HTML page, with plots, CSV files and CompressAI's JSON beside it."""
-    from toolkit_evaluation.cross_sections import cross_sections
-    from toolkit_evaluation.recorded import read_run
-    from toolkit_evaluation.reference import references_for
-    from toolkit_evaluation.report import ReportSettings, write_report
-    from toolkit_evaluation.thesis import read_thesis, thesis_figures
+    from toolkit_evaluation.report.page import ReportSettings, write_report
+    from toolkit_evaluation.results.reference import references_for
+    from toolkit_evaluation.run.recorded import read_run
+    from toolkit_evaluation.thesis.cross_sections import cross_sections
+    from toolkit_evaluation.thesis.figures import read_thesis, thesis_figures
 
     recorded = read_run(run, say)
     default = os.environ.get("TOOLKIT_REFERENCE")

@@ -32,7 +32,7 @@ def train(
     """
     from toolkit.errors import InputError
     from toolkit.options import parse_options
-    from toolkit.registry import parse_override
+    from toolkit.plugin.presets import parse_override
     from toolkit.training.export import export
     from toolkit.training.recipe import load_recipe
 

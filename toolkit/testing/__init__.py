@@ -18,12 +18,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from toolkit.sampling import Sampler
+from toolkit.sampling.contract import Sampler
 from toolkit.testing import checks, streams
 from toolkit.testing.subject import ConformanceError, Report, Subject, maker
 
 if TYPE_CHECKING:
-    from toolkit.plugins import Plugins
+    from toolkit.plugin.loader import Plugins
 
 __all__ = ["ConformanceError", "Report", "check_sampler"]
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.merit import figure_of_merit
-from toolkit.randomness import SharedRandom
+from toolkit.sampling.figure_of_merit import figure_of_merit
+from toolkit.sampling.randomness import SharedRandom
 from toolkit.testing.exactness import deviation
 from toolkit.testing.subject import ConformanceError, Report, Subject, differing
 from toolkit.testing.targets import (

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from toolkit.badfile import BadFile
+from toolkit.format.errors import BadFile
 from toolkit.testing.subject import (
     ConformanceError,
     Report,

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.badfile import BadStream
 from toolkit.errors import ToolkitError
-from toolkit.merit import Merit
-from toolkit.randomness import SharedRandom
-from toolkit.samplers import SamplerChoice
-from toolkit.sampling import CodedSample, Sampler
+from toolkit.format.errors import BadStream
+from toolkit.sampling.choice import SamplerChoice
+from toolkit.sampling.contract import CodedSample, Sampler
+from toolkit.sampling.figure_of_merit import Merit
+from toolkit.sampling.randomness import SharedRandom
 from toolkit.testing.targets import Targets
 
 if TYPE_CHECKING:
-    from toolkit.plugins import Plugins
+    from toolkit.plugin.loader import Plugins
 
 
 class ConformanceError(ToolkitError):
-    """A sampler that doesn't keep the contract of ``toolkit.sampling``."""
+    """A sampler that doesn't keep the contract of ``toolkit.sampling.contract``."""
 
     def __init__(self, check: str, message: str) -> None:
         self.check = check
@@ -75,7 +75,7 @@ def maker(
         given = deepcopy(sampler)
         return type(sampler).__name__, lambda: deepcopy(given)
     if plugins is None:
-        from toolkit.plugins import load_plugins
+        from toolkit.plugin.loader import load_plugins
 
         plugins = load_plugins()
     choice = SamplerChoice.from_options(plugins, {"sampler": sampler, **options}, sampler)

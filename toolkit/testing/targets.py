@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from toolkit.sampling import Array
+from toolkit.sampling.contract import Array
 
 Shape = tuple[int, int, int]
 

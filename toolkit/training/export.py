@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from toolkit.files import write_bytes_atomically
+from toolkit.format.files import write_bytes_atomically
+from toolkit.format.tensors import pack
 from toolkit.options import to_mapping
-from toolkit.packing import pack
 from toolkit.training.objective import RateDistortion, TidyModel
 
 if TYPE_CHECKING:

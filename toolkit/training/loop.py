@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from toolkit.errors import InputError, UsageError
-from toolkit.files import write_atomically
+from toolkit.format.files import write_atomically
 from toolkit.options import to_mapping
 from toolkit.training.data import Crops, image_files, load_rgb, split
 from toolkit.training.device import ThreadTuner, autocast, choose_device, choose_precision

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.errors import InputError
+from toolkit.format.weights import load_weights
 from toolkit.options import parse_options
 from toolkit.training.recipe import Objective, Start
-from toolkit.weights import load_weights
 
 AT_RATES = "log_gain"
 """Last part of the names of tensors (rates, channels): log-gains at equally spaced rates."""

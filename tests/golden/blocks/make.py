@@ -7,10 +7,10 @@ import hashlib
 import json
 from pathlib import Path
 
-from toolkit.plugins import load_plugins
-from toolkit.randomness import SharedRandom
-from toolkit.samplers import SamplerChoice
-from toolkit_evaluation.synthetic import synthetic_level
+from toolkit.plugin.loader import load_plugins
+from toolkit.sampling.choice import SamplerChoice
+from toolkit.sampling.randomness import SharedRandom
+from toolkit_evaluation.data.synthetic import synthetic_level
 
 HERE = Path(__file__).parent
 SAMPLERS = {

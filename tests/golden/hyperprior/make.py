@@ -24,9 +24,9 @@ def make_weights(path):
     import torch
     from safetensors.torch import save
 
+    from toolkit.format.tensors import pack
     from toolkit.options import parse_options
-    from toolkit.packing import pack
-    from toolkit_plugins.compressai.hyperprior import Hyperprior, HyperpriorOptions
+    from toolkit_plugins.hyperprior.model import Hyperprior, HyperpriorOptions
 
     torch.manual_seed(1)
     model = Hyperprior(parse_options(HyperpriorOptions, OPTIONS, "golden"))

@@ -30,8 +30,8 @@ def make_weights(path):
     import torch
     from safetensors.torch import save
 
+    from toolkit.format.tensors import pack
     from toolkit.options import parse_options
-    from toolkit.packing import pack
     from toolkit_plugins.pln.model import PLN, PLNOptions
 
     torch.manual_seed(1)

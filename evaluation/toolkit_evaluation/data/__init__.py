@@ -1,0 +1,1 @@
+"""Pictures and synthetic latents to measure on."""

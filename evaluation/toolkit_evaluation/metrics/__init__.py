@@ -1,0 +1,1 @@
+"""Metrics of a decoded image against its original."""

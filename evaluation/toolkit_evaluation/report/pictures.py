@@ -1,0 +1,131 @@
+"""Which reconstructions a report shows, and how they get into the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolkit.codec.base import as_pixels
+from toolkit.errors import InputError
+from toolkit_evaluation.run.measure import Row, pixels_sha256
+from toolkit_evaluation.run.recorded import Recorded
+
+RATES = 3
+"""Rates at which each codec is shown."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A version of an image: the original, or what a codec made of it."""
+
+    name: str
+    source: str
+    """A data URL, lossless."""
+    bpp: float | None = None
+    psnr: float | None = None
+    ms_ssim: float | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image with its versions."""
+
+    name: str
+    width: int
+    height: int
+    views: tuple[View, ...]
+
+    def plain(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "width": self.width,
+            "height": self.height,
+            "views": [vars(view) for view in self.views],
+        }
+
+
+def choose_pictures(
+    recorded: Recorded, count: int, notice: Callable[[str], None] = lambda text: None
+) -> list[Picture]:
+    """The first ``count`` images of which reconstructions were kept, each codec at about the
+    same few rates. Files that changed since are left out with a notice."""
+    kept: dict[str, list[Row]] = {}
+    for row in recorded.table.rows:
+        if row["status"] == "ok" and row["file"] and decoded_path(row).is_file():
+            kept.setdefault(row["image"], []).append(row)
+    originals = {i["name"]: Path(i["path"]) for i in recorded.run.get("images", ())}
+    pictures: list[Picture] = []
+    for image, rows in kept.items():
+        if len(pictures) >= count:
+            break
+        views = [view for row in _at_same_rates(rows) if (view := _view(row, notice))]
+        original = _original(rows[0], originals.get(image))
+        if original is not None:
+            views.insert(0, original)
+        if views:
+            pictures.append(Picture(image, rows[0]["width"], rows[0]["height"], tuple(views)))
+    return pictures
+
+
+def decoded_path(row: Row) -> Path:
+    """The reconstruction beside a row's kept file."""
+    path = Path(row["file"])
+    shown = path.with_name(f"{row['image']}.png")
+    return shown if shown != path else path.with_name(f"{row['image']}.decoded.png")
+
+
+def _at_same_rates(rows: Sequence[Row]) -> list[Row]:
+    """Of each codec the points nearest to a few rates that all codecs reach."""
+    codecs = {
+        codec: [r for r in rows if r["codec"] == codec] for codec in {r["codec"] for r in rows}
+    }
+    low = max(min(r["bpp"] for r in own) for own in codecs.values())
+    high = max(low, min(max(r["bpp"] for r in own) for own in codecs.values()))
+    chosen: dict[tuple[str, float], Row] = {}
+    for rate in np.geomspace(low, high, RATES):
+        for codec in dict.fromkeys(r["codec"] for r in rows):
+            row = min(codecs[codec], key=lambda r: abs(np.log(r["bpp"] / rate)))
+            chosen.setdefault((codec, row["point"]), row)
+    return list(chosen.values())
+
+
+def _view(row: Row, notice: Callable[[str], None]) -> View | None:
+    path = decoded_path(row)
+    try:
+        pixels = as_pixels(path)
+    except InputError as error:
+        notice(str(error))
+        return None
+    if pixels_sha256(pixels) != row["decoded_sha256"]:
+        notice(f"{path}: not the reconstruction that was measured; not shown")
+        return None
+    name = f"{row['codec']} {row['point']:g}"
+    return View(name, _data_url(pixels), row["bpp"], row["psnr"], row["ms_ssim"])
+
+
+def _original(row: Row, path: Path | None) -> View | None:
+    if path is None or not path.is_file():
+        return None
+    try:
+        pixels = as_pixels(path)
+    except InputError:
+        return None
+    if pixels_sha256(pixels) != row["pixels_sha256"]:
+        return None
+    return View("original", _data_url(pixels))
+
+
+def _data_url(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> str:
+    """Pixels as a lossless WebP in a URL: a third smaller than a PNG."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    image.save(buffer, "WEBP", lossless=True, quality=40, method=2, exact=True)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,129 @@
+"""Results for other tools: CSV, CompressAI's plot tool, Codec-Compare's viewer."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from toolkit.format.files import write_bytes_atomically
+from toolkit_evaluation.results.table import Table, aim_of
+from toolkit_evaluation.run.measure import Row
+
+_COMPRESSAI = {
+    "psnr": "psnr-rgb",
+    "ms_ssim": "ms-ssim-rgb",
+    "bpp": "bpp",
+    "encode_s": "encoding_time",
+    "decode_s": "decoding_time",
+}
+
+
+_CODEC_COMPARE = {
+    "image": ("original_name", "Original image"),
+    "aim": ("quality", "Point of the curve, or target"),
+    "psnr": ("psnr", "Peak signal-to-noise ratio, 8-bit RGB, dB"),
+    "ms_ssim": ("msssim", "Multi-scale structural similarity, RGB"),
+    "encode_s": ("encoding_time", "Encoding duration in seconds"),
+    "decode_s": ("decoding_time", "Decoding duration in seconds"),
+    "bytes": ("encoded_size", "Size of the encoded image file in bytes"),
+    "bpp": ("bpp", "Encoded bits per pixel"),
+    "width": ("width", "Pixel columns of the image"),
+    "height": ("height", "Pixel rows of the image"),
+}
+
+
+def export(table: Table, folder: Path, run: Mapping[str, Any] | None = None) -> list[Path]:
+    """Write ``rows.csv``, ``means.csv``, ``compressai/CODEC.json`` and, for Codec-Compare,
+    ``codec-compare/CODEC.json`` with their list; return the paths. ``run`` is ``run.json``."""
+    for name in ("compressai", "codec-compare"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    files = {
+        folder / "rows.csv": csv_of(table.rows),
+        folder / "means.csv": csv_of(table.means),
+    }
+    for codec in table.codecs:
+        files[folder / "compressai" / f"{codec}.json"] = _json(compressai_table(table, codec))
+        files[folder / "codec-compare" / f"{codec}.json"] = _json(
+            codec_compare_batch(table, codec, run or {})
+        )
+    files[folder / "codec-compare" / "batches.json"] = _json(
+        [[f"codec-compare/{codec}.json"] for codec in table.codecs]
+    )
+    for path, data in files.items():
+        write_bytes_atomically(path, data)
+    return list(files)
+
+
+def _json(value: Any) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+def csv_of(rows: Iterable[Row]) -> bytes:
+    """Rows as CSV (RFC 4180, UTF-8); parts of a file get a column each, None is empty."""
+    flat = [_flat(row) for row in rows]
+    columns = list(dict.fromkeys(name for row in flat for name in row))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(flat)
+    return text.getvalue().encode()
+
+
+def _flat(row: Row) -> Row:
+    result: Row = {}
+    for name, value in row.items():
+        if isinstance(value, dict):
+            result.update({f"{name}.{inner}": v for inner, v in value.items()})
+        else:
+            result[name] = value
+    return result
+
+
+def compressai_table(table: Table, codec: str) -> dict[str, Any]:
+    """A codec's means in the form of CompressAI's result files, by rate.
+
+    A metric that some point lacks is left out: their plot tool takes no gaps.
+    """
+    means = [mean for mean in table.means if mean["codec"] == codec and mean["images"]]
+    means.sort(key=lambda mean: float(mean["bpp"]))
+    columns = {theirs: [mean[ours] for mean in means] for ours, theirs in _COMPRESSAI.items()}
+    return {
+        "name": codec,
+        "description": f"mean of {max((mean['images'] for mean in means), default=0)} images",
+        "results": {name: values for name, values in columns.items() if None not in values},
+    }
+
+
+def codec_compare_batch(table: Table, codec: str, run: Mapping[str, Any]) -> dict[str, Any]:
+    """A codec's rows as a batch of Codec-Compare (github.com/webmproject/codec-compare), which
+    matches single images of nearly equal quality instead of averaging.
+
+    A figure that some row lacks is left out, as are failed rows.
+    """
+    rows = [
+        {**row, "aim": aim_of(row) if row.get("target") else row["point"]}
+        for row in table.rows
+        if row["codec"] == codec and row["status"] == "ok"
+    ]
+    known = [name for name in _CODEC_COMPARE if all(row[name] is not None for row in rows)]
+    constants = {
+        "name": ("Name of this experiment", codec),
+        "codec": ("Name of the codec used to generate this data", codec),
+        "version": ("Identity of options, weights and libraries", _version(rows)),
+        "time": ("Timestamp of when this data was generated", str(run.get("started", ""))),
+    }
+    return {
+        "constant_descriptions": [{name: text} for name, (text, _) in constants.items()],
+        "constant_values": [value for _, value in constants.values()],
+        "field_descriptions": [dict([_CODEC_COMPARE[name]]) for name in known],
+        "field_values": [[row[name] for name in known] for row in rows],
+    }
+
+
+def _version(rows: list[Row]) -> str:
+    return f"{rows[0]['preset_identity']}-{rows[0]['codec_identity']}" if rows else ""

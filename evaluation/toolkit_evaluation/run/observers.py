@@ -1,0 +1,43 @@
+"""Telling observers (hook ``toolkit_row_done``) of rows; they can't change or stop anything."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from toolkit_evaluation.run.measure import Row
+
+if TYPE_CHECKING:
+    from toolkit.plugin.loader import Plugins
+
+
+class Observers:
+    """Calls ``first``, then every plugin's observer with a copy of the row, if it is new.
+
+    An observer that raises is reported and left out for the rest of the run.
+    """
+
+    def __init__(
+        self,
+        plugins: Plugins,
+        notice: Callable[[str], None],
+        first: Callable[[Row, bool], None],
+    ) -> None:
+        self._notice = notice
+        self._first = first
+        self._observers = list(plugins.manager.hook.toolkit_row_done.get_hookimpls())
+
+    def __call__(self, row: Row, cached: bool) -> None:
+        self._first(row, cached)
+        if cached:
+            return
+        for observer in list(self._observers):
+            try:
+                observer.function(row=copy.deepcopy(row))
+            except Exception as error:
+                self._observers.remove(observer)
+                self._notice(
+                    f"plugin '{observer.plugin_name}': toolkit_row_done raised "
+                    f"{type(error).__name__}: {error}; left out from here on"
+                )

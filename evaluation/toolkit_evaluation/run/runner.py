@@ -1,0 +1,227 @@
+"""What is to be done, what is done already, and doing the rest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toolkit.codec.base import as_pixels
+from toolkit.errors import InputError, MissingError, UsageError
+from toolkit.options import identity
+from toolkit.plugin.presets import Preset, open_codec
+from toolkit_evaluation.run.measure import (
+    Row,
+    Settings,
+    Task,
+    column,
+    error_row,
+    kept_path,
+    key_of,
+    pixels_sha256,
+)
+from toolkit_evaluation.run.target import Target
+from toolkit_evaluation.run.worker import Job
+
+if TYPE_CHECKING:
+    from toolkit.plugin.loader import Plugins
+    from toolkit_evaluation.data.datasets import ImageFile
+    from toolkit_evaluation.run.store import Store
+
+Execute = Callable[[Iterator[Job]], Iterator[tuple[Job, Row]]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A preset of the run with its points and everything its results depend on."""
+
+    preset: Preset
+    points: tuple[float | Target, ...]
+    details: dict[str, Any]
+    """``Codec.identity()``."""
+    suffix: str
+
+    @property
+    def codec_identity(self) -> str:
+        return identity(self.details)
+
+
+def make_entry(
+    plugins: Plugins,
+    preset: Preset,
+    points: Sequence[float] | None = None,
+    targets: Sequence[Target] = (),
+) -> Entry:
+    """Open the preset's codec, so that whatever it lacks is said before anything runs.
+
+    Where there are targets and no points, the preset's own points are left out.
+
+    Raises UsageError for points out of range or none at all, MissingError for weights,
+    programs or packages that aren't there.
+    """
+    codec = open_codec(plugins, preset)
+    if points is None:
+        points = () if targets else preset.sweep
+    chosen = tuple(dict.fromkeys(float(point) for point in points))
+    if not chosen and not targets:
+        raise UsageError(f"preset '{preset.name}' has no sweep: name points with --point")
+    knob = codec.spec.knob
+    for point in chosen:
+        if not knob.low <= point <= knob.high or (knob.integer and point != int(point)):
+            kind = "a whole number from " if knob.integer else ""
+            raise UsageError(
+                f"preset '{preset.name}': {knob.name} must be {kind}{knob.low:g} to "
+                f"{knob.high:g}, not {point:g}"
+            )
+    identity = codec.identity()
+    codec.require(chosen)
+    return Entry(preset, (*chosen, *targets), identity, codec.spec.suffix)
+
+
+def make_entries(
+    plugins: Plugins,
+    presets: Sequence[Preset],
+    points_of: Callable[[str], Sequence[float] | None],
+    targets: Sequence[Target],
+    notice: Callable[[str], None],
+) -> tuple[list[Entry], dict[str, str]]:
+    """Entries of the presets for which all is there; the others' names with what they lack.
+
+    Raises UsageError as ``make_entry`` does, and MissingError where nothing is left to run.
+    """
+    entries: list[Entry] = []
+    skipped: dict[str, str] = {}
+    last: MissingError | None = None
+    for preset in presets:
+        try:
+            entries.append(make_entry(plugins, preset, points_of(preset.name), targets))
+        except MissingError as error:
+            skipped[preset.name], last = str(error), error
+    if last is not None and not entries:
+        raise last
+    for name, reason in skipped.items():
+        notice(f"{name} is skipped: {reason}")
+    return entries, skipped
+
+
+@dataclass
+class Run:
+    """A pass over images, codecs and points, in which only what is missing is computed."""
+
+    images: Sequence[ImageFile]
+    entries: Sequence[Entry]
+    store: Store
+    settings: Settings
+    retry_errors: bool = False
+    on_row: Callable[[Row, bool], None] = lambda row, cached: None
+    """Called with every row and whether it was there already."""
+    computed: int = 0
+    image_records: list[dict[str, Any]] = field(default_factory=list)
+    _rows: dict[int, Row] = field(default_factory=dict)
+    _slots: int = 0
+
+    @property
+    def total(self) -> int:
+        """Rows that there will be, if all images can be read."""
+        return len(self.images) * sum(len(entry.points) for entry in self.entries)
+
+    def execute(self, execute: Execute) -> list[Row]:
+        """All rows, image by image in the given order; new ones are stored as they come."""
+        for job, row in execute(self._missing()):
+            self.store.add(row)
+            self.computed += 1
+            self._done(job.slot, row, cached=False)
+        return [self._rows[slot] for slot in sorted(self._rows)]
+
+    def _done(self, slot: int, row: Row, cached: bool) -> None:
+        self._rows[slot] = row
+        self.on_row(row, cached)
+
+    def _missing(self) -> Iterator[Job]:
+        """The jobs that the store has no row for, image by image: full curves come early."""
+        for image in self.images:
+            try:
+                pixels = as_pixels(image.path)
+            except (InputError, OSError) as error:
+                self._unreadable(image, error)
+                continue
+            digest, shape = pixels_sha256(pixels), pixels.shape
+            del pixels
+            self.image_records.append(
+                {"name": image.name, "path": str(image.path), "pixels_sha256": digest}
+            )
+            for entry in self.entries:
+                for point in entry.points:
+                    task = _task(image, digest, shape, entry, point)
+                    slot, self._slots = self._slots, self._slots + 1
+                    known = self._known(task, entry)
+                    if known is None:
+                        yield Job(slot, task, image.path.resolve(), entry.preset)
+                    else:
+                        self._done(slot, known, cached=True)
+
+    def _unreadable(self, image: ImageFile, error: Exception) -> None:
+        """One error row for each codec: without pixels there are no points."""
+        digest = _file_hash(image.path)
+        self.image_records.append(
+            {"name": image.name, "path": str(image.path), "pixels_sha256": None}
+        )
+        for entry in self.entries:
+            task = _task(image, digest, (), entry, None)
+            row = error_row(task, error)
+            slot, self._slots = self._slots, self._slots + 1
+            cached = self.store.get(task.key) is not None
+            if not cached:
+                self.store.add(row)
+            self._done(slot, row, cached)
+
+    def _known(self, task: Task, entry: Entry) -> Row | None:
+        """The stored row of a task, if it has all that is asked for now."""
+        row = self.store.get(task.key)
+        if row is None:
+            return None
+        row = {**row, "image": task.image, "codec": task.codec}
+        if row["status"] != "ok":
+            return None if self.retry_errors else row
+        if any(column(name) not in row for name in self.settings.metrics):
+            return None
+        if self.settings.separate and not row.get("separate"):
+            return None
+        if self.settings.keep is None:
+            return row
+        path = kept_path(self.settings.keep, task, entry.suffix)
+        if _file_hash(path) != row["file_sha256"] or not path.with_suffix(".png").exists():
+            return None
+        return {**row, "file": str(path)}
+
+
+def _task(
+    image: ImageFile,
+    digest: str,
+    shape: tuple[int, ...],
+    entry: Entry,
+    point: float | Target | None,
+) -> Task:
+    target = str(point) if isinstance(point, Target) else None
+    found = None if isinstance(point, Target) else point
+    key = key_of(digest, shape, entry.preset.identity, target or found, entry.codec_identity)
+    return Task(
+        key,
+        image.name,
+        digest,
+        entry.preset.name,
+        entry.preset.identity,
+        entry.codec_identity,
+        found,
+        target,
+    )
+
+
+def _file_hash(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return hashlib.sha256(str(path).encode()).hexdigest()

@@ -1,0 +1,161 @@
+"""Where results are kept: a folder with ``rows.jsonl``, one row a line, only ever appended to.
+
+A row counts once its line is complete; of two with one key the later counts. A
+last line that a crash tore is cut off when the store is opened, with a notice. A lock keeps
+two runs apart; the operating system drops it when its process ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import msgspec
+from filelock import FileLock, Timeout
+
+from toolkit.errors import InputError, UsageError
+from toolkit.format.files import write_bytes_atomically
+
+ROWS = "rows.jsonl"
+RUN = "run.json"
+LOCK = ".lock"
+SYNC_EVERY = 0.25
+"""Seconds within which rows share one sync to disk: it can take longer than a small image."""
+
+Row = dict[str, Any]
+
+
+class Store(Protocol):
+    """What the runner needs of a store."""
+
+    def get(self, key: str) -> Row | None:
+        """The row of this key, if there is one."""
+
+    def add(self, row: Row) -> None:
+        """Keep a row for good, before this returns."""
+
+
+class MemoryStore:
+    """A store that forgets: for evaluations in the library that name no folder."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Row] = {}
+
+    def get(self, key: str) -> Row | None:
+        return self._rows.get(key)
+
+    def add(self, row: Row) -> None:
+        self._rows[row["key"]] = row
+
+
+class FolderStore:
+    """A store in a folder, held by one process at a time.
+
+    Raises UsageError while another process holds it, InputError where it can't be written.
+    Use it as a context.
+    """
+
+    def __init__(self, folder: Path, notice: Callable[[str], None] = lambda text: None) -> None:
+        self.folder = Path(folder)
+        self._notice = notice
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(self.folder / LOCK)
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise UsageError(
+                f"{self.folder}: another run writes here; wait for it or choose another --out"
+            ) from None
+        except OSError as error:
+            raise InputError(f"{self.folder}: can't write there ({error.strerror})") from None
+        try:
+            path = self.folder / ROWS
+            _cut_torn_end(path, notice)
+            self._rows = {row["key"]: row for row in read_rows(path, notice)}
+            self._synced = -math.inf
+            self._file = open(path, "ab")  # noqa: SIM115 - held for the run's length
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def get(self, key: str) -> Row | None:
+        return self._rows.get(key)
+
+    def add(self, row: Row) -> None:
+        self._file.write(msgspec.json.encode(row) + b"\n")
+        self._file.flush()  # from here on it survives this process
+        now = time.monotonic()
+        if now - self._synced >= SYNC_EVERY:
+            os.fsync(self._file.fileno())  # from here on the machine's end, too
+            self._synced = now
+        self._rows[row["key"]] = row
+
+    def write_run(self, record: dict[str, Any]) -> None:
+        """Replace ``run.json``."""
+        write_bytes_atomically(
+            self.folder / RUN, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+        )
+
+    def close(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._lock.release()
+
+    def __enter__(self) -> FolderStore:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def read_rows(path: Path, notice: Callable[[str], None] = lambda text: None) -> Iterator[Row]:
+    """The rows of a file in their order; a line that is none is left out with a notice."""
+    if not path.exists():
+        return
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            row = _row(line)
+            if row is None:
+                notice(f"{path}:{number}: not a row; left out, and computed again if asked for")
+            else:
+                yield row
+
+
+def _row(line: bytes) -> Row | None:
+    try:
+        row = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    whole = isinstance(row, dict) and isinstance(row.get("key"), str) and line.endswith(b"\n")
+    return row if whole else None
+
+
+def _cut_torn_end(path: Path, notice: Callable[[str], None]) -> None:
+    """Cut off what follows the last line end: a row whose write was interrupted."""
+    if not path.exists():
+        return
+    with open(path, "r+b") as file:
+        size = end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - 65536)
+            file.seek(start)
+            at = file.read(end - start).rfind(b"\n")
+            if at >= 0:
+                end = start + at + 1
+                break
+            end = start
+        if end < size:
+            file.truncate(end)
+            os.fsync(file.fileno())
+            notice(f"{path}: the last row was cut short ({size - end} bytes); dropped")

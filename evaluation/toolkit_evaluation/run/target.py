@@ -1,0 +1,102 @@
+"""Finding the point of a codec's knob at which an image comes to a wanted rate or quality."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from toolkit.codec.base import as_rgb
+from toolkit.errors import InputError
+
+if TYPE_CHECKING:
+    from toolkit.codec.base import Codec, Pixels
+    from toolkit.plugin.specs import Knob, MetricSpec
+
+STEPS = 12
+"""Halvings of the knob's range, where it isn't of whole numbers."""
+CLOSE = 0.005
+"""Relative distance from a wanted rate, or dB from a wanted PSNR, that is near enough."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """At most so many bits per pixel (``bpp``), or at least so many dB (``psnr``)."""
+
+    kind: str
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.kind}{'<=' if self.kind == 'bpp' else '>='}{self.value:g}"
+
+    @property
+    def word(self) -> str:
+        """For file names."""
+        return f"{self.kind}-{self.value:g}"
+
+    @classmethod
+    def parse(cls, text: str) -> Target:
+        """The target that is written ``text``."""
+        kind, value = text.replace(">=", "<=").split("<=")
+        return cls(kind, float(value))
+
+    def distance(self, value: float) -> float:
+        """How much is left (above 0), or too much (below), in units of ``CLOSE``."""
+        if self.kind == "bpp":
+            return (self.value - value) / self.value / CLOSE
+        return (value - self.value) / CLOSE
+
+
+def find_point(
+    codec: Codec, pixels: Pixels, target: Target, metrics: Mapping[str, MetricSpec]
+) -> float:
+    """The point nearest to ``target`` that meets it, by bisection: size and quality are taken
+    to rise or fall with the knob, as they do but for small dents.
+
+    Raises InputError where no point of the knob meets it.
+    """
+    knob = codec.spec.knob
+
+    def distance(point: float) -> float:
+        return target.distance(_value(codec, pixels, point, target, metrics))
+
+    # ``safe`` meets the target if any point does, ``far`` is at the other end of the knob
+    thrifty, lavish = (knob.low, knob.high) if knob.more_bits == "up" else (knob.high, knob.low)
+    safe, far = (thrifty, lavish) if target.kind == "bpp" else (lavish, thrifty)
+    left = distance(safe)
+    if left < 0:
+        value = _value(codec, pixels, safe, target, metrics)
+        raise InputError(
+            f"{target} can't be met: {knob.name} {safe:g} comes to {value:.4g} {target.kind}"
+        )
+    if distance(far) >= 0:
+        return far
+    return _bisect(distance, safe, far, left, knob)
+
+
+def _bisect(
+    distance: Callable[[float], float], safe: float, far: float, left: float, knob: Knob
+) -> float:
+    for _ in range(math.ceil(math.log2(abs(far - safe))) + 1 if knob.integer else STEPS):
+        if left <= 1 or (knob.integer and abs(far - safe) <= 1):
+            break
+        middle = (safe + far) / 2
+        if knob.integer:
+            middle = float(round(middle))
+        found = distance(middle)
+        if found >= 0:
+            safe, left = middle, found
+        else:
+            far = middle
+    return safe
+
+
+def _value(
+    codec: Codec, pixels: Pixels, point: float, target: Target, metrics: Mapping[str, MetricSpec]
+) -> float:
+    data = codec.encode(pixels, point).data
+    if target.kind == "bpp":
+        return 8 * len(data) / (pixels.shape[0] * pixels.shape[1])
+    decoded = codec.decode(data).pixels
+    return float(metrics[target.kind].loaded(as_rgb(pixels), as_rgb(decoded)))

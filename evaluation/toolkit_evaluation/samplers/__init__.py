@@ -1,0 +1,1 @@
+"""Measuring samplers on levels of latents."""

@@ -1,0 +1,230 @@
+"""Coded samplers measured on levels of latents: bits, KL, J, time, memory, PSNR lost.
+
+The levels are those of real images, as a codec that sends samples makes them, or made up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, Protocol
+
+from toolkit.sampling.contract import Array, Sampler
+from toolkit.sampling.figure_of_merit import figure_of_merit
+from toolkit.sampling.randomness import SharedRandom
+from toolkit_evaluation.data.synthetic import synthetic_level
+from toolkit_evaluation.metrics.fidelity import psnr
+from toolkit_evaluation.run.memory import PeakMemory
+
+if TYPE_CHECKING:
+    from toolkit.codec.base import Encoded, Pixels, Theoretical
+    from toolkit.sampling.choice import SamplerChoice
+
+Row = dict[str, Any]
+Level = tuple[str, Array, Array]
+"""Name, d and r (C, H, W) in units of the prior."""
+
+SYNTHETIC_POINTS = (1.0, 2.5, 5.0)
+"""Rates, bits a latent, of the busiest channels of levels that are made up."""
+MEANS = ("kl_bits", "bits", "side_bits", "j_percent", "rate_percent", "excess_percent")
+TIMES = ("encode_s", "decode_s")
+_WARM_UP = 8
+
+
+class SamplingCodec(Protocol):
+    """What the bench needs of a codec that sends samples of latents."""
+
+    choices: Mapping[str, SamplerChoice]
+    """Level name, top first -> sampler and its options."""
+
+    def targets(self, pixels: Pixels, point: float) -> Sequence[Level]:
+        """Levels from the top down, those above each drawn from their posteriors."""
+        ...
+
+    def samplers(self) -> Mapping[str, Sampler]:
+        """Level name -> sampler."""
+        ...
+
+    def encode_pixels(self, pixels: Pixels, point: float) -> Encoded: ...
+
+    def theoretical(self, pixels: Pixels, point: float) -> Theoretical | None: ...
+
+
+@dataclass
+class Contender:
+    """A codec with a choice of samplers, one for each level."""
+
+    name: str
+    """Of the preset, or what the user typed."""
+    codec: SamplingCodec
+    points: Sequence[float]
+
+    @property
+    def label(self) -> str:
+        """Names of its samplers, the lowest level's first."""
+        names = [choice.spec.name for choice in self.codec.choices.values()]
+        return "+".join(dict.fromkeys(reversed(names)))
+
+
+def synthetic_levels(
+    point: float, seed: int = 0, width: int = 768, height: int = 512
+) -> list[Level]:
+    """Two levels in the manner of a ladder, for an image of so many pixels."""
+    shapes = (
+        ("level2", (24, -(-height // 32), -(-width // 32)), point / 3),
+        ("level1", (128, -(-height // 16), -(-width // 16)), point),
+    )
+    return [
+        (name, *synthetic_level(shape, top=top, bottom=top / 2000, seed=seed))
+        for name, shape, top in shapes
+    ]
+
+
+def bench_levels(
+    samplers: Mapping[str, Sampler], levels: Iterable[Level], seed: int, repeat: int = 1
+) -> Row:
+    """Figures of one coding of all ``levels``: sums over them, the largest memory.
+
+    ``peak_mb`` is by how much the process grew at most while encoding, MiB, None where that
+    isn't known. Of ``repeat`` runs the fastest counts.
+    """
+    row: Row = dict.fromkeys(("kl_bits", "bits", "excess_bits", "side_bits", *TIMES), 0.0)
+    peaks = []
+    for depth, (name, d, r) in enumerate(levels):
+        figures, peak = _bench_level(samplers[name], d, r, SharedRandom(seed, depth), repeat)
+        for key, value in figures.items():
+            row[key] += value
+        peaks.append(peak)
+    row["peak_mb"] = max((peak for peak in peaks if peak is not None), default=None)
+    kl, bits, excess = row["kl_bits"], row["bits"], row.pop("excess_bits")
+    row["rate_percent"] = 100 * (bits - kl) / kl if kl else None
+    row["excess_percent"] = 100 * excess / kl if kl else None
+    row["j_percent"] = 100 * (bits - kl + excess) / kl if kl else None
+    return row
+
+
+def _bench_level(
+    sampler: Sampler, d: Array, r: Array, random: SharedRandom, repeat: int
+) -> tuple[dict[str, float], float | None]:
+    """Figures that add up over levels, and the memory."""
+    channels, height, width = d.shape
+    _warm_up(sampler, d, r)
+    _give_back_memory()
+    with PeakMemory() as before:
+        pass
+    with PeakMemory() as peak:
+        coded = sampler.encode(d, r, random)
+    merit = figure_of_merit(d, r, coded.values, 8 * len(coded.data))
+    figures = {
+        "kl_bits": merit.kl_bits,
+        "bits": merit.bits,
+        "excess_bits": merit.excess_bits,
+        "side_bits": coded.side_bits,
+        "encode_s": _fastest(repeat, lambda: sampler.encode(d, r, random)),
+        "decode_s": _fastest(
+            repeat, lambda: sampler.decode(coded.data, (channels, height, width), random)
+        ),
+    }
+    if peak.mebibytes is None or before.mebibytes is None:
+        return figures, None
+    return figures, max(0.0, peak.mebibytes - before.mebibytes)
+
+
+def _warm_up(sampler: Sampler, d: Array, r: Array) -> None:
+    """Compile, and make tables that later calls share."""
+    part = slice(None), slice(_WARM_UP), slice(_WARM_UP)
+    coded = sampler.encode(d[part], r[part], SharedRandom(255, 0))
+    sampler.decode(coded.data, d[part].shape, SharedRandom(255, 0))  # type: ignore[arg-type]
+
+
+def _give_back_memory() -> None:
+    """Free memory goes back to the system, so that taking it again shows (glibc only)."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _fastest(repeat: int, function: Callable[[], object]) -> float:
+    times = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def psnr_lost(codec: SamplingCodec, pixels: Pixels, point: float) -> float | None:
+    """PSNR of a plain posterior sample less that of the coded one, in dB."""
+    ideal = codec.theoretical(pixels, point)
+    coded = codec.encode_pixels(pixels, point).reconstruction
+    if ideal is None or coded is None:
+        return None
+    return psnr(pixels, ideal.pixels) - psnr(pixels, coded)
+
+
+@dataclass
+class SamplerBench:
+    """Rows, one for each contender, point and image, and their means."""
+
+    contenders: Sequence[Contender]
+    images: Mapping[str, Pixels | None]
+    """Name -> pixels; None for levels that are made up."""
+    points: Sequence[float] = ()
+    """Instead of the contenders' own."""
+    seed: int = 0
+    repeat: int = 1
+    with_psnr: bool = True
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        """Rows to make."""
+        return len(self.images) * sum(len(self._points(one)) for one in self.contenders)
+
+    def _points(self, contender: Contender) -> Sequence[float]:
+        return self.points or contender.points
+
+    def run(self, on_row: Callable[[Row], None] = lambda row: None) -> list[Row]:
+        """Make all rows; returns the means over the images, one for each sampler and point."""
+        for contender in self.contenders:
+            for point in self._points(contender):
+                for name, pixels in self.images.items():
+                    self.rows.append(self._row(contender, point, name, pixels))
+                    on_row(self.rows[-1])
+        return self.means()
+
+    def _row(self, contender: Contender, point: float, image: str, pixels: Pixels | None) -> Row:
+        codec = contender.codec
+        levels = (
+            synthetic_levels(point, self.seed) if pixels is None else codec.targets(pixels, point)
+        )
+        row: Row = {"sampler": contender.label, "preset": contender.name, "point": point}
+        row["image"] = image
+        row |= bench_levels(codec.samplers(), levels, self.seed, self.repeat)
+        row["psnr_lost"] = None
+        if self.with_psnr and pixels is not None:
+            row["psnr_lost"] = psnr_lost(codec, pixels, point)
+        return row
+
+    def means(self) -> list[Row]:
+        """Means over the images; of the memory, the largest."""
+        groups: dict[tuple[str, float], list[Row]] = {}
+        for row in self.rows:
+            groups.setdefault((row["preset"], row["point"]), []).append(row)
+        return [_mean(group) for group in groups.values()]
+
+
+def _mean(rows: list[Row]) -> Row:
+    mean: Row = {key: rows[0][key] for key in ("sampler", "preset", "point")}
+    mean["images"] = len(rows)
+    for key in (*MEANS, *TIMES, "psnr_lost"):
+        known = [row[key] for row in rows if row[key] is not None]
+        mean[key] = fmean(known) if known else None
+    peaks = [row["peak_mb"] for row in rows if row["peak_mb"] is not None]
+    mean["peak_mb"] = max(peaks) if peaks else None
+    return mean

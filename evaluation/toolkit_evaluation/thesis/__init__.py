@@ -1,0 +1,1 @@
+"""The thesis's figures and cross-sections."""

@@ -1,0 +1,116 @@
+"""Pixels to the planes that BPG codes, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from toolkit_plugins.classical import colour
+from toolkit_plugins.classical.bpg import file
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from toolkit.codec.base import Pixels
+
+    Floats = NDArray[np.float32]
+
+_SHARES = {
+    file.YCBCR: (colour.RED, colour.BLUE),
+    file.BT709: (0.2126, 0.0722),
+    file.BT2020: (0.2627, 0.0593),
+}
+"""Shares of red and blue in luma."""
+
+
+def to_planes(pixels: Pixels, chroma: int, space: int, multiple: int) -> list[Pixels]:
+    """Planes of uint8 (H, W, 1 or 3) pixels, padded to multiples by repeating the edge.
+
+    ``chroma`` and ``space`` are BPG's numbers: 4:4:4 or 4:2:0, Y'CbCr or RGB.
+    """
+    height, width, channels = pixels.shape
+    edge = ((0, -height % multiple), (0, -width % multiple), (0, 0))
+    padded = np.pad(pixels, edge, "edge")
+    if channels == 1:
+        return [padded[:, :, 0]]
+    if space == file.RGB:
+        return [np.ascontiguousarray(padded[:, :, i]) for i in (1, 2, 0)]
+    samples = colour.ycbcr(padded)
+    planes = [samples[:, :, i] for i in range(3)]
+    if chroma == file.C420:
+        planes[1:] = [_halved(plane) for plane in planes[1:]]
+    return [colour.to_uint8(plane) for plane in planes]
+
+
+def to_pixels(planes: Sequence[NDArray[np.generic]], picture: file.BpgFile) -> Pixels:
+    """The inverse, cropped to the picture; uint8 (H, W, 1 or 3).
+
+    Raises ValueError for planes that don't fit the picture's declared format.
+    """
+    if len(planes) != (1 if picture.chroma == file.GRAY else 3):
+        raise ValueError(f"{len(planes)} planes instead of those of the declared format")
+    height, width = planes[0].shape
+    scale = 255 / (2**picture.depth - 1)
+    if picture.limited_range:
+        scale = 2.0 ** (8 - picture.depth)
+    full = [
+        _enlarged(plane.astype(np.float32) * np.float32(scale), (height, width)) for plane in planes
+    ]
+    samples = np.stack(full, 2)[: picture.height, : picture.width]
+    if picture.chroma == file.GRAY:
+        level = (samples - 16) * (255 / 219) if picture.limited_range else samples
+        return colour.to_uint8(level)
+    if picture.colour_space == file.RGB:
+        return colour.to_uint8(samples[:, :, [2, 0, 1]])
+    if picture.colour_space == file.YCGCO:
+        luma, green, orange = (samples[:, :, i] - 128 * (i > 0) for i in range(3))
+        rest = luma - green
+        return colour.to_uint8(np.stack([rest + orange, luma + green, rest - orange], 2))
+    return colour.rgb(samples, picture.limited_range, _SHARES[picture.colour_space])
+
+
+def _halved(plane: Floats) -> Floats:
+    """4:2:0 chroma, each sample in the middle of the four that it stands for, as in JPEG."""
+    size = (plane.shape[1] // 2, plane.shape[0] // 2)
+    picture = Image.fromarray(np.ascontiguousarray(plane))
+    return np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
+
+
+def _enlarged(plane: Floats, shape: tuple[int, int]) -> Floats:
+    """The inverse: to ``shape``, along the axes on which ``plane`` has half of it."""
+    for axis in (0, 1):
+        if plane.shape[axis] != shape[axis]:
+            plane = _doubled(plane, axis)
+    if plane.shape != shape:
+        raise ValueError("planes that don't fit each other")
+    return plane
+
+
+def _doubled(plane: Floats, axis: int) -> Floats:
+    """Twice the samples along ``axis``, a quarter before and after those there are.
+
+    Lanczos windowed sinc of 8 taps; with it the pixels of 4:2:0 files are within 2 of those
+    that bpgdec shows.
+    """
+    rows = np.moveaxis(plane, axis, 0)
+    count = len(rows)
+    wide = np.pad(rows, ((4, 4), (0, 0)), "edge")
+    after = sum(tap * wide[k + 1 : k + 1 + count] for k, tap in enumerate(_TAPS))
+    before = sum(tap * wide[7 - k : 7 - k + count] for k, tap in enumerate(_TAPS))
+    out = np.empty((2 * count, rows.shape[1]), np.float32)
+    out[0::2], out[1::2] = before, after
+    return np.moveaxis(out, 0, axis)
+
+
+def _taps() -> Floats:
+    """Weights of samples 3 before to 4 after, at a quarter after."""
+    distance = np.arange(-3, 5) - 0.25
+    weights = np.sinc(distance) * np.sinc(distance / 4)
+    return (weights / weights.sum()).astype(np.float32)
+
+
+_TAPS = _taps()

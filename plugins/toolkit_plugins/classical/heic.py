@@ -1,0 +1,55 @@
+"""HEIC, by libheif: x265 encodes, libde265 decodes."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pillow_heif
+
+from toolkit.options import Options
+from toolkit_plugins.classical.pillow import NativeCodec, check_size
+
+if TYPE_CHECKING:
+    from toolkit.codec.base import Pixels
+
+
+class HeicOptions(Options, frozen=True):
+    """8 bits a sample."""
+
+    chroma: Literal["4:4:4", "4:2:2", "4:2:0"] = "4:4:4"
+    effort: Literal["ultrafast", "veryfast", "medium", "slow", "slower", "veryslow"] = "slow"
+    """x265's preset; ``slow`` is libheif's default."""
+    tune: Literal["ssim", "psnr"] = "ssim"
+    """What x265 optimises; ``ssim`` is libheif's default."""
+
+
+class Heic(NativeCodec):
+    """Files: ``.heic``; the knob is libheif's quality. Gray is coded as 4:0:0."""
+
+    options_class = HeicOptions
+
+    def write(self, pixels: Pixels, mode: str, point: float) -> bytes:
+        height, width = pixels.shape[:2]
+        file = io.BytesIO()
+        settings: dict[str, Any] = {"preset": self.options.effort, "tune": self.options.tune}
+        if mode != "L":
+            settings["chroma"] = self.options.chroma.replace(":", "")
+        picture = pillow_heif.from_bytes(mode, (width, height), pixels.tobytes())
+        picture.save(file, quality=round(point), enc_params=settings)
+        return file.getvalue()
+
+    def read(self, data: bytes) -> tuple[str, Pixels]:
+        picture = pillow_heif.open_heif(io.BytesIO(data))
+        check_size(self.spec.name, *picture.size)
+        return picture.mode, np.array(picture)
+
+    def identity(self) -> dict[str, Any]:
+        libraries = pillow_heif.libheif_info()
+        return {
+            "pillow-heif": pillow_heif.__version__,
+            "libheif": libraries["libheif"],
+            "encoder": libraries["encoders"].get("x265"),
+            "decoders": libraries["decoders"],
+        }

@@ -1,0 +1,117 @@
+"""What the codecs behind Pillow share: pixels to a native file and back."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import PIL
+from PIL import Image, features
+
+from toolkit.codec.base import CHANNELS, Codec, Decoded, DecodeSettings, Encoded, mode_of
+from toolkit.errors import InputError
+from toolkit.format.container import LIMITS, BadFile, BadStream, LimitExceeded
+
+if TYPE_CHECKING:
+    from toolkit.codec.base import Pixels
+
+# Everything that Pillow and its plugins raise for files that are no pictures.
+UNREADABLE = (
+    OSError, SyntaxError, ValueError, TypeError, RuntimeError, EOFError, LookupError, MemoryError,
+    ArithmeticError, AttributeError, struct.error, Image.DecompressionBombError,
+)  # fmt: skip
+UNWRITABLE = (OSError, ValueError, TypeError, RuntimeError, MemoryError)
+
+
+class NativeCodec(Codec):
+    """A codec that writes and reads the files of an existing format."""
+
+    modes: ClassVar[tuple[str, ...]] = ("L", "RGB", "RGBA")
+    """Modes that can be coded."""
+
+    @abstractmethod
+    def write(self, pixels: Pixels, mode: str, point: float) -> bytes:
+        """The file; may raise what ``UNWRITABLE`` lists."""
+
+    @abstractmethod
+    def read(self, data: bytes) -> tuple[str, Pixels]:
+        """Mode and pixels, (H, W) or (H, W, C), of a file; may raise what ``UNREADABLE`` lists."""
+
+    def encode_pixels(self, pixels: Pixels, point: float) -> Encoded:
+        """Raises InputError for a mode or size that the format doesn't have."""
+        mode = mode_of(pixels)
+        if mode not in self.modes:
+            raise InputError(f"{self.spec.name}: files have no alpha channel: convert to RGB first")
+        try:
+            return Encoded(self.write(pixels, mode, point))
+        except UNWRITABLE as error:
+            height, width = pixels.shape[:2]
+            raise InputError(
+                f"{self.spec.name}: can't code a {width}x{height} {mode} picture: {reason(error)}"
+            ) from None
+
+    def decode(self, data: bytes, settings: DecodeSettings | None = None) -> Decoded:
+        """Raises BadStream for a damaged file, LimitExceeded for too large a picture."""
+        name, magic = self.spec.name, self.spec.magic
+        if magic and not any(data[at : at + len(word)] == word for at, word in magic):
+            raise BadStream(f"{name}: byte {magic[0][0]}: not a {self.spec.suffix} file")
+        try:
+            mode, pixels = self.read(data)
+        except BadFile:
+            raise
+        except UNREADABLE as error:
+            raise BadStream(
+                f"{name}: damaged or cut file of {len(data)} bytes ({reason(error)}); "
+                "get a fresh copy"
+            ) from None
+        if mode not in CHANNELS:
+            raise BadStream(f"{name}: pixels of mode {mode}, not 8-bit L, RGB or RGBA")
+        return Decoded(pixels.reshape(*pixels.shape[:2], CHANNELS[mode]))
+
+
+class PillowCodec(NativeCodec):
+    """A codec whose files Pillow writes and reads."""
+
+    format: ClassVar[str]
+    """Pillow's name of the format."""
+    library: ClassVar[str]
+    """Pillow's name of the library, for its version."""
+
+    @abstractmethod
+    def parameters(self, pixels: Pixels, point: float) -> dict[str, Any]:
+        """Arguments of ``Image.save``."""
+
+    def write(self, pixels: Pixels, mode: str, point: float) -> bytes:
+        file = io.BytesIO()
+        picture = Image.fromarray(pixels[:, :, 0] if mode == "L" else pixels)
+        picture.save(file, self.format, **self.parameters(pixels, point))
+        return file.getvalue()
+
+    def read(self, data: bytes) -> tuple[str, Pixels]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large pictures: check_size has its own limit
+            with Image.open(io.BytesIO(data), "r", [self.format]) as file:
+                check_size(self.spec.name, *file.size)
+                return file.mode, np.array(file)
+
+    def identity(self) -> dict[str, Any]:
+        return {"pillow": PIL.__version__, self.library: features.version(self.library)}
+
+
+def check_size(codec: str, width: int, height: int) -> None:
+    """Raises LimitExceeded for a picture larger than any file may ask for."""
+    if max(width, height) > LIMITS.side or width * height > LIMITS.pixels:
+        raise LimitExceeded(
+            f"{codec}: a picture of {width}x{height} pixels, the limit is {LIMITS.pixels}"
+        )
+
+
+def reason(error: BaseException) -> str:
+    """The message of an error of a library, as one short line."""
+    if isinstance(error, PIL.UnidentifiedImageError):
+        return "its header can't be read"
+    return " ".join(str(error).split()).split(". ")[0][:200] or type(error).__name__

@@ -1,0 +1,334 @@
+"""The latents of a hyperprior model coded in three ways: rounded, dithered, or sampled.
+
+With v = y - mean, scale s = p(y | z)'s, all in steps of the quantizer, what is sent is
+
+``quantized``
+    k = round(v), y_hat = mean + k. Its error depends on v.
+``dithered``
+    k = round(v - u), y_hat = mean + k + u, u uniform on (-1/2, 1/2) and known to both sides. Its
+    error is uniform whatever v is: the noise that such models are trained with (universal
+    quantization: Ziv 1985; Agustsson and Theis 2020, arXiv:2006.09952).
+``sampled``
+    a coded sample of N(y, w^2), as in Flamich 2019, by any of the coded samplers. The noise has
+    the variance of the uniform one by default, w^2 = 1/12. The proposal is N(mean, s^2 + w^2): what
+    the model says of y with this noise added.
+
+z is rounded and coded by its factorized prior in all three.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import time
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from msgspec import Meta, field
+
+from toolkit.codec.alpha import decode_alpha, encode_alpha
+from toolkit.codec.base import (
+    Codec,
+    Decoded,
+    DecodeSettings,
+    Encoded,
+    Theoretical,
+    as_rgb,
+    from_rgb,
+    mode_of,
+)
+from toolkit.errors import InputError
+from toolkit.format.container import (
+    BadStream,
+    Container,
+    OtherModel,
+    Stream,
+    parts_in_bits,
+    read_container,
+    write_container,
+)
+from toolkit.options import Options
+from toolkit.sampling.choice import SamplerChoice, pack_choice, read_choice
+from toolkit.sampling.ladder import Target, encode_ladder, sample_ladder, theoretical_bits
+from toolkit.sampling.randomness import SharedRandom
+from toolkit_plugins.compressai.agreement import HASH_BYTES, refuse
+from toolkit_plugins.compressai.conditional import GaussianModel, Prior
+from toolkit_plugins.hyperprior.coder import (
+    LARGEST_SYMBOL,
+    Floats,
+    agreement,
+    decode_gaussian,
+    decode_hyper,
+    encode_gaussian,
+    encode_hyper,
+)
+
+if TYPE_CHECKING:
+    from toolkit.codec.base import Pixels
+    from toolkit.sampling.contract import Array
+    from toolkit.sampling.ladder import EncodeLadder
+
+STREAM_VERSION = 1
+CODINGS = ("quantized", "dithered", "sampled")
+ALPHA = "a"
+UNIFORM_NOISE = 12**-0.5
+_HEAD = struct.Struct(f"<BBff{HASH_BYTES}s")  # coding, seed, width, point, hash
+
+
+class LatentOptions(Options, frozen=True):
+    """How latents are coded."""
+
+    coding: Literal["quantized", "dithered", "sampled"] = "quantized"
+    sampler: dict[str, Any] = field(default_factory=lambda: {"sampler": "greedy"})
+    """With ``sampled``: ``sampler`` names it, the rest are its options."""
+    width: Annotated[float, Meta(gt=0, le=16)] = UNIFORM_NOISE
+    """With ``sampled``: standard deviation of the posterior in steps of the quantizer."""
+    seed: Annotated[int, Meta(ge=0, le=255)] = 0
+    """Of the shared random numbers."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """The parameters in a file."""
+
+    coding: int
+    seed: int
+    width: float
+    point: float
+    digest: bytes
+
+
+class LatentCodec(Codec):
+    """Base of codecs that code the latents of a ``GaussianModel``."""
+
+    options_class = LatentOptions
+
+    @abstractmethod
+    def model(self, point: float) -> GaussianModel:
+        """The network at a rate."""
+
+    def preamble(self) -> bytes:
+        """What the codec itself writes before the common parameters."""
+        return b""
+
+    def identity(self) -> dict[str, Any]:
+        known: dict[str, Any] = {"stream_version": STREAM_VERSION}
+        if self.options.coding == "sampled":
+            known["sampler"] = self.choice().identity()
+        return known
+
+    def choice(self) -> SamplerChoice:
+        """The sampler. Raises UsageError for a name or options that aren't right."""
+        return SamplerChoice.from_options(self.plugins, self.options.sampler, "sampler")
+
+    # -- encoding --------------------------------------------------------------
+
+    def encode_pixels(self, pixels: Pixels, point: float) -> Encoded:
+        point = float(np.float32(point))
+        model, rgb = self.model(point), as_rgb(pixels)
+        latents = model.latents(rgb)
+        prior = model.prior(latents.z, *rgb.shape[:2])
+        if not all(np.isfinite(t).all() for t in (latents.y, prior.mean, prior.scale)):
+            raise InputError("these weights can't code this picture: latents that aren't finite")
+        work = _Work(model, prior, *rgb.shape[:2])
+        z = encode_hyper(latents.z, model.tables)
+        coded = self._encode_y(work, latents.y)
+        streams = [Stream("z", z), Stream(coded.name, coded.data)]
+        if pixels.shape[2] == 4:
+            streams.append(Stream(ALPHA, encode_alpha(pixels[:, :, 3])))
+        container = self._container(pixels, model, point, coded.indices, streams)
+        alpha = pixels[:, :, 3] if pixels.shape[2] == 4 else None
+        parts = parts_in_bits(container)
+        parts["y"] = parts.pop(coded.name)
+        return Encoded(
+            write_container(container),
+            show=lambda: from_rgb(coded.show(), mode_of(pixels), alpha),
+            parts=parts,
+            kl_bits=coded.kl_bits,
+            coder_seconds=coded.seconds,
+        )
+
+    def _encode_y(self, work: _Work, y: Floats) -> _CodedY:
+        o = self.options
+        if o.coding == "sampled":
+            return self._encode_sample(work, y)
+        dither = _dither(o.seed, y.shape) if o.coding == "dithered" else np.zeros(())
+        symbols = np.rint(y - work.prior.mean - dither)
+        symbols = np.clip(symbols, -LARGEST_SYMBOL, LARGEST_SYMBOL).astype(np.int32)
+        table = work.model.scales
+        indices = table.indices(work.prior.scale)
+        start = time.perf_counter()
+        data = encode_gaussian(symbols, dither, table.scales[indices])
+        seconds = time.perf_counter() - start
+        show = partial(work.picture, work.prior.mean + symbols + dither)
+        return _CodedY("y", data, show, indices, {}, seconds)
+
+    def _encode_sample(self, work: _Work, y: Floats) -> _CodedY:
+        choice = self.choice()
+        ladder = work.ladder(y, _single(self.options.width))
+        coded = encode_ladder(ladder, {"y": choice.build()}, self.options.seed)
+        (rung,) = coded.rungs
+        data = pack_choice(choice) + rung.coded.data
+        kl = {"y": rung.kl_bits}
+        name = "y" + choice.spec.tag
+        return _CodedY(name, data, coded.show, None, kl, coded.coder_seconds)
+
+    def _container(
+        self,
+        pixels: Pixels,
+        model: GaussianModel,
+        point: float,
+        indices: Any,
+        streams: list[Stream],
+    ) -> Container:
+        o = self.options
+        width = o.width if o.coding == "sampled" else 0.0
+        digest = agreement(model.tables, indices)
+        head = _HEAD.pack(CODINGS.index(o.coding), o.seed, width, point, digest)
+        return Container(
+            width=pixels.shape[1],
+            height=pixels.shape[0],
+            mode=mode_of(pixels),
+            codec=self.spec.name,
+            stream_version=STREAM_VERSION,
+            fingerprint=model.fingerprint,
+            parameters=self.preamble() + head,
+            streams=tuple(streams),
+        )
+
+    def theoretical(self, pixels: Pixels, point: float) -> Theoretical | None:
+        """Of y; z, which is rounded, counts with the bits of its stream."""
+        if self.options.coding != "sampled":
+            return None
+        model, rgb = self.model(float(np.float32(point))), as_rgb(pixels)
+        latents = model.latents(rgb)
+        work = _Work(model, model.prior(latents.z, *rgb.shape[:2]), *rgb.shape[:2])
+        ladder = work.ladder(latents.y, _single(self.options.width))
+        targets, sampled = sample_ladder(ladder, self.options.seed)
+        bits = theoretical_bits(targets) + 8 * len(encode_hyper(latents.z, model.tables))
+        alpha = pixels[:, :, 3] if pixels.shape[2] == 4 else None
+        return Theoretical(bits, from_rgb(sampled, mode_of(pixels), alpha))
+
+    # -- decoding --------------------------------------------------------------
+
+    def decode(self, data: bytes, settings: DecodeSettings = DecodeSettings()) -> Decoded:
+        container = read_container(data)
+        head = self.head(container)
+        model = self.model(head.point)
+        if container.fingerprint != model.fingerprint:
+            raise OtherModel(
+                f"the file was made with weights {(container.fingerprint or b'').hex()}, those "
+                f"at hand are {model.fingerprint.hex()}: name the right file with --weights"
+            )
+        height, width = container.height, container.width
+        alpha = None
+        if container.mode == "RGBA":
+            alpha = decode_alpha(container.stream(ALPHA), height, width)
+        start = time.perf_counter()
+        y = self._decode_y(container, head, model)
+        seconds = time.perf_counter() - start
+        try:
+            rgb = model.picture(y, height, width, settings.precision, settings.threads or 1)
+        except ValueError as error:
+            raise BadStream(str(error)) from None
+        return Decoded(from_rgb(rgb, container.mode, alpha), seconds)
+
+    def head(self, container: Container) -> Head:
+        """The parameters of a file of this codec. Raises BadStream for what no encoder writes."""
+        name = self.spec.name
+        if container.codec != name:
+            raise BadStream(f"a file of codec '{container.codec}', not of '{name}'")
+        if container.stream_version != STREAM_VERSION:
+            raise BadStream(f"codec '{name}' has no stream version {container.stream_version}")
+        before = len(self.preamble())
+        if len(container.parameters) != before + _HEAD.size:
+            raise BadStream(f"codec '{name}': parameters of the wrong size")
+        head = Head(*_HEAD.unpack(container.parameters[before:]))
+        knob = self.spec.knob
+        good = head.coding < len(CODINGS) and knob.low <= head.point <= knob.high
+        if good and CODINGS[head.coding] == "sampled":
+            good = 0 < head.width <= 16
+        streams = 2 + (container.mode == "RGBA")
+        if not good or len(container.streams) != streams or container.streams[0].name != "z":
+            raise BadStream(f"codec '{name}': parameters or streams that no encoder writes")
+        return head
+
+    def _decode_y(self, container: Container, head: Head, model: GaussianModel) -> Floats:
+        height, width = container.height, container.width
+        sampled = CODINGS[head.coding] == "sampled"
+        if sampled:
+            refuse(agreement(model.tables, None), head.digest)
+        shape = model.hyper_shape(height, width)
+        z = decode_hyper(container.stream("z"), shape, model.tables)
+        prior = model.prior(z, height, width)
+        stream = container.streams[1]
+        if sampled:
+            choice, data = read_choice(self.plugins, stream.name[1:], stream.data)
+            random = SharedRandom(head.seed, 0)
+            c = choice.build().decode(data, prior.mean.shape, random)  # type: ignore[arg-type]
+            return _unstandardised(prior, head.width, c)
+        indices = model.scales.indices(prior.scale)
+        refuse(agreement(model.tables, indices), head.digest)
+        dithered = CODINGS[head.coding] == "dithered"
+        dither = _dither(head.seed, prior.mean.shape) if dithered else np.zeros(())
+        symbols = decode_gaussian(container.stream("y"), dither, model.scales.scales[indices])
+        return prior.mean + symbols + dither
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A picture whose prior is known."""
+
+    model: GaussianModel
+    prior: Prior
+    height: int
+    width: int
+
+    def picture(self, y: Floats) -> Pixels:
+        try:
+            return self.model.picture(y, self.height, self.width)
+        except ValueError as error:
+            raise InputError(f"these weights can't code this picture: {error}") from None
+
+    def ladder(self, y: Floats, width: float) -> EncodeLadder:
+        """The one level y: its posterior N(y, width^2) in units of the proposal."""
+        spread = _spread(self.prior, width)
+        d = ((y - self.prior.mean) / spread).astype(np.float32)
+        c = yield Target("y", d, (width / spread).astype(np.float32))
+        return partial(self.picture, _unstandardised(self.prior, width, c))
+
+
+@dataclass(frozen=True)
+class _CodedY:
+    name: str
+    data: bytes
+    show: Callable[[], Pixels]
+    indices: Any
+    kl_bits: dict[str, float]
+    seconds: float
+
+
+def _spread(prior: Prior, width: float) -> Floats:
+    """Standard deviation of the proposal: what the model expects of y, and the noise."""
+    return np.sqrt(np.square(np.maximum(prior.scale, 0)) + width * width)
+
+
+def _unstandardised(prior: Prior, width: float, c: Array) -> Floats:
+    return prior.mean + _spread(prior, width) * c.astype(np.float64)
+
+
+def _single(width: float) -> float:
+    """The width as the file will say it."""
+    return float(np.float32(width))
+
+
+def _dither(seed: int, shape: tuple[int, ...]) -> Floats:
+    """Shared uniform numbers on (-1/2, 1/2), odd multiples of 2^-17, shaped (C, H, W)."""
+    rows, width = shape[0], math.prod(shape[1:])
+    words = SharedRandom(seed, 0).words(0, np.arange(rows), width) >> np.uint32(16)
+    uniform: Floats = (words.astype(np.float64) + 0.5) / 65536 - 0.5
+    return uniform.reshape(shape)

@@ -1,0 +1,136 @@
+"""Networks of the probabilistic ladder network (PLN).
+
+Flamich, "Compression without Quantization" (2019), figure 3.2, in a rate-conditioned
+form: one set of weights serves every rate.
+
+::
+
+    x --> Analysis1 --> (mu_x, log s_x) ------------------+
+                          |                               |  product of Gaussians
+                          mu_x --> Analysis2 --> q(z2|x)  |        |
+                                                  |       v        v
+                              z2 ~ q --> Synthesis2 --> p(z1|z2), q(z1|z2,x)
+                                                                   |
+                                                       z1 ~ q --> Synthesis1 --> x_hat
+
+z1 has stride 16, z2 stride 32. Departures from the figure, each for speed and none of
+them visible in the data flow: upsampling convolutions are 3x3 convolutions to four times
+the channels and a pixel shuffle (a 6x6 kernel in sub-pixel form), and the width may grow
+with the stride, where the figure has one width N.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from toolkit_plugins.networks.layers import (
+    GDN,
+    GaussianHeads,
+    InverseGDN,
+    MirrorConv2d,
+    RateGain,
+    SubPixelConv2d,
+    reorder,
+)
+from toolkit_plugins.networks.linear import LinearAnalysis, LinearSynthesis
+
+LEAK = 0.2
+
+
+class AnalysisStages(nn.Module):
+    """Image (B, 3, H, W), centred -> features (B, widths[-1], H / 8, W / 8)."""
+
+    def __init__(self, widths: tuple[int, ...], knots: int) -> None:
+        super().__init__()
+        inputs = (3, *widths[:-1])
+        self.convs = nn.ModuleList(
+            MirrorConv2d(a, b, stride=2) for a, b in zip(inputs, widths, strict=True)
+        )
+        self.norms = nn.ModuleList(GDN(w) for w in widths)
+        self.gains = nn.ModuleList(RateGain(w, knots) for w in widths)
+
+    def stages(self, x: Tensor, blend: Tensor) -> Tensor:
+        for conv, norm, gain in zip(self.convs, self.norms, self.gains, strict=True):
+            x = gain(norm(conv(x)), blend)
+        return x
+
+
+class Analysis1(AnalysisStages):
+    """Image (B, 3, H, W), centred -> mean and log scale of the encoder's Gaussian, stride 16."""
+
+    def __init__(self, widths: tuple[int, ...], channels: int, knots: int, linear: bool) -> None:
+        super().__init__(widths, knots)
+        self.linear = LinearAnalysis(channels) if linear else None
+        # exp(-2.5): a posterior that starts sharp learns faster than one as wide as the prior
+        self.heads = GaussianHeads(widths[-1], channels, knots, stride=2, log_scale=-2.5)
+
+    def forward(self, x: Tensor, blend: Tensor) -> tuple[Tensor, Tensor]:
+        more = self.linear(x) if self.linear is not None else 0.0
+        return cast(tuple[Tensor, Tensor], self.heads(self.stages(x, blend), blend, more))
+
+
+class Analysis2(nn.Module):
+    """Encoder means of level 1 -> mean and logit of the scale of q(z2|x), stride 2."""
+
+    def __init__(self, c_in: int, width: int, channels: int, knots: int) -> None:
+        super().__init__()
+        self.gain = RateGain(c_in, knots)
+        self.conv1 = MirrorConv2d(c_in, width)
+        self.conv2 = MirrorConv2d(width, width)
+        self.heads = GaussianHeads(width, channels, knots, stride=2)
+
+    def forward(self, mean: Tensor, blend: Tensor) -> tuple[Tensor, Tensor]:
+        x = F.leaky_relu(self.conv1(self.gain(mean, blend)), LEAK)
+        x = F.leaky_relu(self.conv2(x), LEAK)
+        return cast(tuple[Tensor, Tensor], self.heads(x, blend))
+
+
+class Synthesis2(nn.Module):
+    """z2 -> mean and log scale of the prior p(z1|z2)."""
+
+    def __init__(self, c_in: int, width: int, channels: int, knots: int) -> None:
+        super().__init__()
+        self.gain = RateGain(c_in, knots)
+        self.up = SubPixelConv2d(c_in, width)
+        self.conv = MirrorConv2d(width, width)
+        self.heads = GaussianHeads(width, channels, knots)
+
+    def forward(self, z2: Tensor, blend: Tensor) -> tuple[Tensor, Tensor]:
+        x = F.leaky_relu(self.up(self.gain(z2, blend)), LEAK)
+        x = F.leaky_relu(self.conv(x), LEAK)
+        return cast(tuple[Tensor, Tensor], self.heads(x, blend))
+
+
+class Synthesis1(nn.Module):
+    """z1 -> centred image (B, 3, 16 h, 16 w)."""
+
+    def __init__(self, c_in: int, widths: tuple[int, ...], knots: int, linear: bool) -> None:
+        super().__init__()
+        self.linear = LinearSynthesis(c_in, knots) if linear else None
+        outputs = widths[::-1]
+        inputs = (c_in, *outputs[:-1])
+        self.gain = RateGain(c_in, knots)
+        self.ups = nn.ModuleList(SubPixelConv2d(a, b) for a, b in zip(inputs, outputs, strict=True))
+        self.norms = nn.ModuleList(InverseGDN(w) for w in outputs)
+        self.gains = nn.ModuleList(RateGain(w, knots) for w in outputs)
+        self.last = SubPixelConv2d(outputs[-1], 3)
+
+    def forward(self, z1: Tensor, blend: Tensor) -> Tensor:
+        latents = self.gain(z1, blend)
+        x = F.pad(latents, (1, 1, 1, 1), mode="reflect")
+        for up, norm, gain in zip(self.ups, self.norms, self.gains, strict=True):
+            gains = cast(RateGain, gain).log(blend).exp().flatten(1)
+            x = norm(cast(SubPixelConv2d, up).phases(x), gains)
+        image = self.last.mirrored(x)
+        return image if self.linear is None else image + self.linear(latents, blend)
+
+    def reorder(self, order: Tensor) -> None:
+        """Take the latents' channels in another order."""
+        reorder(self.gain.log_gain, 1, order)
+        reorder(cast(SubPixelConv2d, self.ups[0]).conv.weight, 1, order)
+        if self.linear is not None:
+            reorder(self.linear.conv.weight, 1, order)
+            reorder(self.linear.gain.log_gain, 1, order)

@@ -1,0 +1,1 @@
+"""Samplers that draw exactly from their target."""

@@ -1,0 +1,245 @@
+"""Rejection sampling of each latent by itself, with a budget of draws: exact.
+
+Harsha et al. 2007; thesis, algorithms 4 and 1. Draws x_1, x_2, ... come from the prior P. The
+i-th is accepted with probability
+
+    beta_i = alpha_i(x_i) / ((1 - p*_(i-1)) P(x_i)),
+    alpha_i = min(Q - p_(i-1), (1 - p*_(i-1)) P),    p_i = p_(i-1) + alpha_i,    p*_i = int p_i,
+
+so that an accepted draw has the law Q. By induction p_i = min(Q, S_i P) with S_i the sum of
+(1 - p*_j) over j < i: for Gaussians Q > S P holds on an interval (outside one where Q is wider
+than P), and what is left, 1 - p*_i = Q(interval) - S_i P(interval), has a closed form.
+
+After 2^B draws a latent is sent by value, in 16 bits of fixed point. Corrected against the
+text: draws come from P, not from Q; that value is drawn from what is left of Q,
+(Q - p_N) / (1 - p*_N), without which the sample wouldn't be exact; the encoder goes on with the
+value as it will be read.
+
+The numbers of the draws are entropy-coded, channels of about equal KL divergence together: by
+``counts`` that were estimated before (``toolkit counts``), or, where none are named, by their
+counts in this level, which are sent.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from msgspec import Meta
+
+from toolkit.errors import UsageError
+from toolkit.format.errors import BadStream
+from toolkit.options import Options
+from toolkit.sampling.coding.bits import BitReader, BitWriter, Ints
+from toolkit.sampling.coding.counts import (
+    FINGERPRINT_BITS,
+    NAME,
+    Counts,
+    counts_of_stream,
+    find_counts,
+    read_counts,
+)
+from toolkit.sampling.coding.integers import read_integers, write_integers
+from toolkit.sampling.contract import Array, CodedSample, Sampler, kl_bits
+from toolkit.sampling.randomness import SharedRandom
+from toolkit_plugins.samplers.exact.weights import Floats, mass_left, off_one, weights
+
+_BEYOND = 4
+"""Latents with a KL so many bits over B aren't tried: hardly one would be accepted."""
+_VALUE_BITS = 16
+_HALF = 2 ** (_VALUE_BITS - 1)
+_LOWEST_OCTAVE, _HIGHEST_OCTAVE = -6, 4
+_OCTAVES = _HIGHEST_OCTAVE - _LOWEST_OCTAVE + 1
+_TRIES = 10_000
+_PART = 2**16
+"""Latents that are worked on together: what that takes stays the same for larger levels."""
+
+
+class RejectionOptions(Options, frozen=True):
+    """Options of the rejection sampler."""
+
+    bits: Annotated[int, Meta(ge=1, le=12)] = 8
+    """B: at most 2^B draws a latent."""
+    counts: Annotated[str, Meta(pattern=f"{NAME}|^$")] = ""
+    """Index counts by name, as ``toolkit counts`` makes them; empty: sent with the level."""
+
+
+class Rejection(Sampler):
+    """See the module's docstring."""
+
+    options_class: ClassVar[type[Options]] = RejectionOptions
+    options: RejectionOptions
+    exact = True
+
+    def encode(self, d: Array, r: Array, random: SharedRandom) -> CodedSample:
+        """See ``Sampler.encode``. Raises ValueError for targets that aren't finite."""
+        if not (np.isfinite(d).all() and np.isfinite(r).all() and (r > 0).all()):
+            raise ValueError("targets must be finite, their scales positive")
+        octaves = _octaves(d, r)
+        counts = self._counts()
+        search = _Search(d, r, random, self.options.bits)
+        writer = BitWriter()
+        if counts is not None:
+            writer.write(counts.fingerprint, FINGERPRINT_BITS)
+        write_integers(writer, octaves)
+        side_bits = writer.bits
+        (write_integers if counts is None else counts.write)(
+            writer, search.numbers, np.repeat(octaves, d[0].size)
+        )
+        before = writer.bits
+        escaped = np.flatnonzero(search.numbers == search.limit)
+        values = _write_values(writer, search.leftovers(escaped))
+        side_bits += writer.bits - before
+        sample = self._values(search.numbers, values, random).reshape(d.shape)
+        return CodedSample(writer.data(), sample, side_bits)
+
+    def decode(self, data: bytes, shape: tuple[int, int, int], random: SharedRandom) -> Array:
+        """See ``Sampler.decode``."""
+        reader = BitReader(data)
+        counts = None
+        if self.options.counts:
+            found = reader.number(FINGERPRINT_BITS)
+            counts = counts_of_stream(self.options.counts, found, _folders())
+            self._check(counts, BadStream)
+        octaves = read_integers(reader, shape[0])
+        latents = shape[1] * shape[2]
+        if octaves.max(initial=0) >= _OCTAVES:
+            raise BadStream("a channel's rate is off the scale")
+        contexts = np.repeat(octaves, latents)
+        if counts is None:
+            numbers = read_integers(reader, len(contexts), contexts)
+        else:
+            numbers = counts.read(reader, contexts)
+        limit = 1 << self.options.bits
+        if numbers.max(initial=0) > limit:
+            raise BadStream("a draw beyond the last one")
+        values = _read_values(reader, int(np.count_nonzero(numbers == limit)))
+        reader.finish()
+        return self._values(numbers, values, random).reshape(shape)
+
+    def count_indices(self, d: Array, r: Array, random: SharedRandom) -> Ints:
+        """How often each number is sent for a level, by octave of the channels' KL divergence:
+        (octaves, 2^B + 1), the last for latents that are sent by value."""
+        numbers = _Search(d, r, random, self.options.bits).numbers
+        symbols = (1 << self.options.bits) + 1
+        cells = np.repeat(_octaves(d, r), d[0].size) * symbols + numbers
+        return np.bincount(cells, minlength=_OCTAVES * symbols).reshape(_OCTAVES, symbols)
+
+    def identity(self) -> dict[str, Any]:
+        """See ``Sampler.identity``. Raises MissingError, InputError or UsageError."""
+        counts = self._counts()
+        return {} if counts is None else {"counts_hash": f"{counts.fingerprint:08x}"}
+
+    def _counts(self) -> Counts | None:
+        """The counts that the options name."""
+        if not self.options.counts:
+            return None
+        counts = read_counts(find_counts(self.options.counts, _folders()))
+        self._check(counts, UsageError)
+        return counts
+
+    def _check(self, counts: Counts, error: type[Exception]) -> None:
+        shape = (_OCTAVES, (1 << self.options.bits) + 1)
+        if counts.table.shape != shape:
+            raise error(
+                f"index counts '{self.options.counts}' are of {counts.table.shape} contexts and "
+                f"numbers; with bits = {self.options.bits} it takes {shape}"
+            )
+
+    def _values(self, numbers: Ints, values: Array, random: SharedRandom) -> Array:
+        """What the decoder makes of the numbers; the encoder calls it too."""
+        escaped = numbers == 1 << self.options.bits
+        sample = np.empty(len(numbers), np.float32)
+        accepted = np.flatnonzero(~escaped)
+        sample[accepted] = _draws(random, accepted, numbers[accepted], self.options.bits)
+        sample[escaped] = values
+        return sample
+
+
+class _Search:
+    """The encoder's draws for a level."""
+
+    numbers: Ints
+    """Of each latent, the draw that was accepted, or ``limit``."""
+
+    def __init__(self, d: Array, r: Array, random: SharedRandom, bits: int) -> None:
+        self.limit = 1 << bits
+        self.d, r64 = d.ravel().astype(np.float64), r.ravel().astype(np.float64)
+        self.r = off_one(r64)
+        self.sums = np.zeros(len(self.d))
+        """S of the draws that were made."""
+        self.private = random.private()
+        self.numbers = np.full(len(self.d), self.limit)
+        worth_it = np.flatnonzero(kl_bits(d, r).ravel() <= bits + _BEYOND)
+        for at in range(0, len(worth_it), _PART):
+            self._search(worth_it[at : at + _PART], random, bits)
+
+    def _search(self, active: Ints, random: SharedRandom, bits: int) -> None:
+        """Try draws for the latents ``active``."""
+        part = np.ones(len(active))  # what is left of Q, 1 - p*
+        for number in range(self.limit):
+            x = _draws(random, active, np.full(len(active), number), bits).astype(np.float64)
+            beta = (self._weights(active, x) - self.sums[active]) / np.maximum(part, 1e-12)
+            accepted = self.private.random(len(active)) < beta
+            self.numbers[active[accepted]] = number
+            active, part = active[~accepted], np.maximum(part[~accepted], 1e-12)
+            if not len(active):
+                break
+            self.sums[active] += part
+            part = mass_left(self.d[active], self.r[active], self.sums[active])
+
+    def _weights(self, latents: Ints, x: Floats) -> Floats:
+        """Q / P at x."""
+        return weights(self.d[latents], self.r[latents], x)
+
+    def leftovers(self, latents: Ints) -> Array:
+        """A draw of (Q - S P)^+ for each: draws of Q, thinned."""
+        values = np.zeros(len(latents))
+        todo = np.arange(len(latents))
+        for _ in range(_TRIES):
+            which = latents[todo]
+            x = self.d[which] + self.r[which] * self.private.standard_normal(len(which))
+            values[todo] = x
+            keep = self._weights(which, x) * self.private.random(len(which)) >= self.sums[which]
+            todo = todo[~keep]
+            if not len(todo):
+                break
+        return values.astype(np.float32)
+
+
+def _draws(random: SharedRandom, latents: Ints, numbers: Ints, bits: int) -> Array:
+    """Draw ``numbers[i]`` of latent ``latents[i]``."""
+    return random.normals(0, (latents << bits) + numbers, 1)[:, 0]
+
+
+def _folders() -> list[Path]:
+    """Where counts that ship are: beside the weights that they were made with."""
+    return sorted(Path(__file__).parents[2].glob("*/weights"))
+
+
+def _octaves(d: Array, r: Array) -> Ints:
+    """Of each channel, log2 of its mean KL in bits, from 0 up."""
+    mean = np.maximum(kl_bits(d, r).reshape(len(d), -1).mean(axis=1), 2.0**_LOWEST_OCTAVE)
+    octaves = np.clip(np.rint(np.log2(mean)), _LOWEST_OCTAVE, _HIGHEST_OCTAVE)
+    return octaves.astype(np.int64) - _LOWEST_OCTAVE
+
+
+def _write_values(writer: BitWriter, values: Array) -> Array:
+    """Values in fixed point, the exponent sent once; as they will be read."""
+    if not len(values):
+        return values
+    largest = max(float(np.abs(values).max()), 2.0**-16)
+    exponent = int(np.clip(np.floor(np.log2((_HALF - 1) / largest)), 0, 15))
+    fixed = np.clip(np.rint(values * 2.0**exponent), -_HALF, _HALF - 1).astype(np.int64)
+    writer.write(exponent, 4)
+    writer.write(fixed + _HALF, _VALUE_BITS)
+    return (fixed * 2.0**-exponent).astype(np.float32)
+
+
+def _read_values(reader: BitReader, count: int) -> Array:
+    if not count:
+        return np.zeros(0, np.float32)
+    exponent = reader.number(4)
+    fixed = reader.read(_VALUE_BITS, count) - _HALF
+    return (fixed * 2.0**-exponent).astype(np.float32)

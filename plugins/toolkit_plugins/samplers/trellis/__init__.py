@@ -1,0 +1,1 @@
+"""Trellis coding of samples."""

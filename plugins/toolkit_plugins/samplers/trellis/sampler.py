@@ -1,0 +1,180 @@
+"""Trellis coding of samples: relative entropy coding by Viterbi search.
+
+A stream of raw bits drives a shift register of nu bits, its state. Dim i of the level takes the
+value ``Z[x_i + state]`` of a shared table of N(0, 1) draws, x_i being a shared random offset.
+So nearby dims share bits, every bit string is a sample, and over random offsets each value is
+distributed as the proposal. The encoder looks for the bits whose sample has the greatest log
+importance weight: with ``p = 1/r^2 - 1``, ``m = d / (1 - r^2)``, it minimises
+
+    sum_i 1/2 p_i (c_i - m_i)^2 = sum_i 1/2 p_i c_i^2 - (d_i / r_i^2) c_i + constant
+
+over all bit strings at once (Viterbi 1967; Forney 1973), p taken for 0 where r > 1. The decoder
+slides a window of nu bits over the stream and looks values up.
+
+Source coding with trellises: Viterbi and Omura 1974, "Trellis encoding of memoryless
+discrete-time sources with a fidelity criterion"; rate-distortion theory makes the excess vanish
+as nu grows. Like importance sampling with argmax, it is biased towards large weight.
+
+How many bits each dim sends: rates (sent for channels and tiles, about the KL a dim) add up along
+a random order of the dims, and whole parts are sent. Dims so far out that no draw comes near are
+moved by a whole number that is sent. Segments of the level are independent of each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, ClassVar
+
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from toolkit.errors import UsageError
+from toolkit.format.errors import BadStream
+from toolkit.options import Options
+from toolkit.sampling.contract import Array, CodedSample, Sampler
+from toolkit.sampling.randomness import SharedRandom
+from toolkit.threads import threads_allowed
+from toolkit_plugins.samplers.trellis import viterbi
+from toolkit_plugins.samplers.trellis.layout import Layout, Segment
+from toolkit_plugins.samplers.trellis.side import LARGEST_SCALE, Side, choose_side
+from toolkit_plugins.samplers.trellis.table import value_table
+
+LEAST_R = 2.0**-7
+"""Narrower targets are searched for as if they were this wide: no dim sends more than 8 bits."""
+FARTHEST = 64.0
+"""As far out as the search looks."""
+SURVIVOR_BYTES = 2**27
+"""Of one segment's search."""
+
+
+class TrellisOptions(Options, frozen=True):
+    """Options of the trellis."""
+
+    nu: Annotated[int, Meta(ge=8, le=18)] = 12
+    """log2 of the number of states: the encoder's time doubles with each, J falls."""
+    segment: Annotated[int, Meta(ge=256, le=2**20)] = 8192
+    """Dims that are coded together, at most; segments run in threads."""
+    scale: Annotated[float, Meta(ge=0.05, le=4)] = 1.02
+    """Bits sent per bit of KL: J is least a little above 1. Encoder only."""
+
+
+class Trellis(Sampler):
+    """See the module's docstring."""
+
+    options_class: ClassVar[type[Options]] = TrellisOptions
+    options: TrellisOptions
+
+    threads: int | None = None
+    """Threads; None for ``threads_allowed()``. No effect on the bytes."""
+
+    def encode(self, d: Array, r: Array, random: SharedRandom) -> CodedSample:
+        """Code a sample; see ``Sampler.encode``. Raises UsageError for targets not finite."""
+        return self._encode(d, r, random, None)
+
+    def encode_within(
+        self, d: Array, r: Array, random: SharedRandom, max_bytes: int
+    ) -> CodedSample:
+        """As ``encode``, with all rates scaled so that the stream has ``max_bytes`` bytes, or
+        as few less as can be.
+
+        Raises UsageError where the side information alone takes more.
+        """
+        return self._encode(d, r, random, max_bytes)
+
+    def decode(self, data: bytes, shape: tuple[int, int, int], random: SharedRandom) -> Array:
+        """See ``Sampler.decode``."""
+        side, header = Side.read(data, shape)
+        return self._values(Layout(shape, self.options.segment, random), side, data[header:])
+
+    def _encode(
+        self, d: Array, r: Array, random: SharedRandom, max_bytes: int | None
+    ) -> CodedSample:
+        if not (np.isfinite(d).all() and np.isfinite(r).all() and (r > 0).all()):
+            raise UsageError("trellis: targets must be finite, their widths positive")
+        channels, height, width = d.shape
+        layout = Layout((channels, height, width), self.options.segment, random)
+        side = choose_side(d, r, self.options.nu, self.options.scale)
+        if max_bytes is not None:
+            side = self._fit(layout, side, max_bytes)
+        header = side.write()
+        payload = self._search(layout, side, d.ravel(), r.ravel())
+        values = self._values(layout, side, payload)
+        return CodedSample(header + payload, values, 8 * len(header))
+
+    def _search(self, layout: Layout, side: Side, d: Array, r: Array) -> bytes:
+        """The payload: bits of all segments one after the other."""
+        nu = self.options.nu
+        table = value_table(nu)
+        window = SURVIVOR_BYTES >> (nu - 1)
+        rates = side.rates()
+
+        def run(number: int) -> NDArray[np.uint8]:
+            segment = layout.segment(number, rates, nu)
+            bits = np.empty(segment.bits, np.uint8)
+            if segment.bits:
+                near = d[segment.dims] - side.shifts[segment.dims]
+                a, h = _cost(near, r[segment.dims])
+                steps = int(np.count_nonzero(segment.sends))
+                symbols = np.empty(steps, np.uint8)
+                first = viterbi.search(
+                    segment.sends, segment.offsets, a, h, table, nu, segment.free,
+                    max(2, min(window, steps)), symbols,
+                )  # fmt: skip
+                viterbi.pack(segment.sends, symbols, segment.free, first, bits)
+            return bits
+
+        return np.packbits(np.concatenate(self._map(run, layout.segments))).tobytes()
+
+    def _values(self, layout: Layout, side: Side, payload: bytes) -> Array:
+        """The sample that a payload means. Raises BadStream where its length is wrong."""
+        nu = self.options.nu
+        table = value_table(nu)
+        bits = np.unpackbits(np.frombuffer(payload, np.uint8))
+        out = np.empty(layout.dims, np.float32)
+        rates = side.rates()
+        at = 0
+        for number in range(layout.segments):
+            segment: Segment = layout.segment(number, rates, nu)
+            if at + segment.bits > len(bits):
+                raise BadStream(f"trellis: {len(bits)} bits are there, more are wanted")
+            viterbi.walk(
+                segment.sends, segment.offsets, segment.dims, bits[at : at + segment.bits],
+                segment.free, nu, table, out,
+            )  # fmt: skip
+            at += segment.bits
+        if len(bits) - at > 7 or bits[at:].any():
+            raise BadStream(f"trellis: {len(bits) - at} bits are left over")
+        return (out + side.shifts).reshape(layout.shape)
+
+    def _fit(self, layout: Layout, side: Side, max_bytes: int) -> Side:
+        """``side`` with the largest scale with which the stream takes ``max_bytes`` at most."""
+        room = max_bytes - len(side.scaled(0).write())
+        if room < 0:
+            raise UsageError(f"trellis: {max_bytes} bytes are {-room} too few for the rates alone")
+        low, high = 0, LARGEST_SCALE
+        while low < high:
+            middle = (low + high + 1) // 2
+            if layout.total(side.scaled(middle).rates(), self.options.nu) <= 8 * room:
+                low = middle
+            else:
+                high = middle - 1
+        return side.scaled(low)
+
+    def _map(
+        self, function: Callable[[int], NDArray[np.uint8]], count: int
+    ) -> list[NDArray[np.uint8]]:
+        threads = min(self.threads or threads_allowed(), count)
+        if threads == 1:
+            return [function(i) for i in range(count)]
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(function, range(count)))
+
+
+def _cost(d: Array, r: Array) -> tuple[Array, Array]:
+    """a and h of the cost ``a c^2 - h c`` of values c, nats."""
+    precision = 1 / np.square(np.maximum(r, np.float32(LEAST_R)))
+    curve = np.maximum(0, (precision - 1) / 2)
+    slope = np.clip(d, -FARTHEST, FARTHEST) * precision
+    return curve.astype(np.float32), slope.astype(np.float32)

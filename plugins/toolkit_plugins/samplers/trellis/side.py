@@ -1,0 +1,126 @@
+"""Side information of a trellis-coded level: rates, their common scale, shifts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.format.errors import BadStream
+from toolkit.sampling.coding.bits import BitReader, BitWriter
+from toolkit.sampling.contract import Array, kl_bits
+from toolkit_plugins.samplers.trellis.rates import (
+    FINEST,
+    Profile,
+    Rates,
+    choose_exponent,
+    choose_profile,
+    sums_of_tiles,
+)
+from toolkit_plugins.samplers.trellis.viterbi import RATE_BITS
+
+SCALE_BITS = 20
+"""The common scale of all rates is a multiple of 2^-20, below 16."""
+LARGEST_SCALE = (16 << SCALE_BITS) - 1
+_SCALE_FIELD = SCALE_BITS + 4
+_LARGEST_SHIFT = 2**22
+_SHIFT_BITS = 18.0
+"""About what one shift takes to send."""
+_LEAST_BITS = 0.25
+"""Channels with less get no rate."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """What is sent beside the bits that are searched for."""
+
+    profile: Profile
+    """Rates of the cells."""
+    scale: int
+    """All rates are multiplied by ``scale 2^-20``."""
+    shifts: NDArray[np.float32]
+    """By how much each dim is moved, (C H W); whole numbers, nearly all 0."""
+
+    def rates(self) -> Rates:
+        """Of the dims."""
+        cells = self.profile.cells() * self.scale >> SCALE_BITS
+        return Rates(cells, self.profile.tile_of())
+
+    def scaled(self, scale: int) -> Side:
+        """The same with another scale."""
+        return replace(self, scale=scale)
+
+    def write(self) -> bytes:
+        """A whole number of bytes; none where all is zero."""
+        if not (self.profile.used.any() or self.shifts.any()):
+            return b""
+        out = BitWriter()
+        out.write(self.scale, _SCALE_FIELD)
+        self.profile.write(out)
+        places = np.flatnonzero(self.shifts)
+        values = self.shifts[places].astype(np.int64)
+        out.gamma(len(places))
+        out.increasing(places, len(self.shifts))
+        out.write(values < 0, 1)
+        out.gamma(np.abs(values) - 1)
+        return out.data()
+
+    @classmethod
+    def read(cls, data: bytes, shape: tuple[int, int, int]) -> tuple[Side, int]:
+        """From the start of ``data``, and how many bytes it took. Raises BadStream."""
+        shifts = np.zeros(int(np.prod(shape)), np.float32)
+        if not data:
+            nothing = choose_profile(np.zeros((shape[0], 1)), choose_exponent(0, shape), shape, 1)
+            return cls(nothing, 0, shifts), 0
+        reader = BitReader(data)
+        scale = reader.number(_SCALE_FIELD)
+        profile = Profile.read(reader, shape)
+        count = int(reader.gamma(1)[0])
+        places = reader.increasing(count, len(shifts))
+        signs = 1 - 2 * reader.read(1, count)
+        sizes = reader.gamma(count) + 1
+        if (sizes > _LARGEST_SHIFT).any():
+            raise BadStream(f"trellis: a shift of {sizes.max()}")
+        shifts[places] = signs * sizes
+        end = -(-reader.at // 8)
+        if data[end - 1] & ((1 << (8 * end - reader.at)) - 1):
+            raise BadStream("trellis: side information isn't followed by zeros")
+        return cls(profile, scale, shifts), end
+
+
+def choose_side(d: Array, r: Array, nu: int, multiple: float) -> Side:
+    """Side information for targets (C, H, W): ``multiple`` bits sent for each bit of KL."""
+    channels, height, width = d.shape
+    shifts = np.empty(d.shape, np.float32)
+    sums = []
+    for channel in range(channels):  # one at a time: float64 copies of a level are large
+        shifts[channel] = far_out(d[channel], r[channel], nu)
+        left = kl_bits(d[channel] - shifts[channel], r[channel])
+        sums.append(sums_of_tiles(np.maximum(left, 0), FINEST))
+    cells = np.array(sums)
+    exponent = choose_exponent(float(cells.sum()), (channels, height, width))
+    cells = sums_of_tiles(cells, exponent - FINEST).reshape(channels, -1)
+    profile = choose_profile(cells, exponent, (channels, height, width), _LEAST_BITS)
+    tile_of = profile.tile_of()
+    sent = profile.cells() @ np.bincount(tile_of, minlength=cells.shape[1])
+    sends = int(sent.sum()) * 2.0**-RATE_BITS
+    wanted = multiple * float(cells[profile.used].sum())
+    scale = round(2**SCALE_BITS * wanted / sends) if sends > 0 else 0
+    return Side(profile, min(scale, LARGEST_SCALE), shifts.ravel())
+
+
+def far_out(d: Array, r: Array, nu: int) -> Array:
+    """Whole numbers by which dims had better be moved, as ``d``; 0 for nearly all.
+
+    A search over 2^nu states finds values near d at a density of about 2^nu phi(d): where that
+    is too coarse for the target's width, a shift by the nearest whole number is cheaper.
+    """
+    d64, r64 = d.astype(np.float64), np.maximum(r.astype(np.float64), 2.0**-7)
+    shift = np.clip(np.rint(d64), -_LARGEST_SHIFT, _LARGEST_SHIFT)
+    log_density = nu * np.log(2) - 0.5 * np.minimum(d64 * d64, 200) - 0.919
+    miss = 0.25 * np.exp(-2 * log_density)
+    precision = np.maximum(0, 1 / (r64 * r64) - 1)
+    stay = kl_bits(d, r) + precision * miss / np.log(2)
+    go = kl_bits((d64 - shift).astype(np.float32), r) + _SHIFT_BITS
+    return np.where((shift != 0) & (stay > go), shift, 0).astype(np.float32)

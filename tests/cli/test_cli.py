@@ -1,0 +1,229 @@
+"""The command line: encode, decode, info; bad input is one clear line and a documented status."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from toolkit.cli import main
+
+Run = Callable[..., tuple[int, str, str]]
+
+SAMPLER = '''
+"""A sampler in one file: the best of 16 draws for each latent, by itself."""
+
+import numpy as np
+
+from toolkit import hookimpl
+from toolkit.sampling.contract import CodedSample, Sampler
+from toolkit.plugin.specs import SamplerSpec
+
+
+@hookimpl
+def toolkit_samplers():
+    yield SamplerSpec("best16", "best of 16 draws", f"{__name__}:Best16", tag="b16")
+
+
+class Best16(Sampler):
+    def encode(self, d, r, random):
+        draws = random.normals(0, np.arange(16), d.size)
+        weight = 0.5 * draws**2 - 0.5 * ((draws - d.ravel()) / r.ravel()) ** 2
+        data = weight.argmax(axis=0).astype(np.uint8).tobytes()
+        return CodedSample(data, self.decode(data, d.shape, random))
+
+    def decode(self, data, shape, random):
+        draws = random.normals(0, np.arange(16), int(np.prod(shape)))
+        index = np.frombuffer(data, np.uint8) % 16
+        return draws[index, np.arange(index.size)].reshape(shape)
+'''
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["toolkit", *map(str, arguments)])
+        try:
+            main()
+            status = 0
+        except SystemExit as stop:
+            status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    y, x = np.mgrid[:80, :100]
+    pixels = np.stack([x * 2, y * 3, 128 + 60 * np.sin(x / 9)], 2).clip(0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+@pytest.mark.parametrize("codec", ["pln-isgs", "jpeg"])
+def test_encode_decode_info(run: Run, photo: Path, tmp_path: Path, codec: str) -> None:
+    coded, shown = tmp_path / "coded", tmp_path / "shown.png"
+    status, out, _ = run("encode", photo, coded, "--codec", codec, "--json")
+    assert status == 0
+    told = json.loads(out)
+    assert told["bytes"] == coded.stat().st_size
+    assert told["bpp"] == pytest.approx(8 * told["bytes"] / (100 * 80))
+    status, out, _ = run("decode", coded, shown)
+    assert (status, out.strip()) == (0, f"{shown}: 100x80 RGB")
+    assert Image.open(shown).size == (100, 80)
+    if codec == "pln-isgs":
+        status, out, _ = run("info", coded, "--json")
+        told = json.loads(out)
+        assert status == 0
+        assert told["codec"] == "pln"
+        assert told["level1"]["sampler"] == "greedy"
+        assert told["installed weights"] == "pln"
+        assert sum(s["bytes"] for s in told["streams"]) + told["header_bytes"] == told["bytes"]
+        assert run("info", coded)[1].count("stream  ") == 2
+
+
+def test_a_sampler_in_a_single_file_works_anywhere_in_the_line(
+    run: Run, photo: Path, tmp_path: Path
+) -> None:
+    plugin, coded = tmp_path / "best16.py", tmp_path / "photo.qf"
+    plugin.write_text(SAMPLER)
+    choice = "level1={sampler: best16}"
+    status, _, err = run("encode", photo, coded, "-o", choice, "--plugin", plugin)
+    assert (status, err) == (0, "")
+    assert run("--plugin", plugin, "decode", coded, tmp_path / "a.png")[0] == 0
+    status, _, err = run("decode", coded, tmp_path / "b.png")
+    assert status == 4
+    assert "sampler that isn't installed: no sampler 'b16'" in err
+
+
+def damaged(data: bytes, how: str) -> bytes:
+    if how == "truncated":
+        return data[: len(data) // 2]
+    if how == "bit flipped":
+        return data[:-9] + bytes([data[-9] ^ 4]) + data[-8:]
+    if how == "trailing":
+        return data + b"more"
+    return {"text": b"this is no image, but a text\n", "empty": b""}[how]
+
+
+@pytest.mark.parametrize("how", ["text", "empty", "truncated", "bit flipped", "trailing"])
+def test_bad_files_are_refused_in_one_line(run: Run, photo: Path, tmp_path: Path, how: str) -> None:
+    coded, bad, out = tmp_path / "photo.qf", tmp_path / "bad.qf", tmp_path / "out.png"
+    assert run("encode", photo, coded)[0] == 0
+    bad.write_bytes(damaged(coded.read_bytes(), how))
+    before = sorted(tmp_path.iterdir())
+    for command in (["decode", bad, out], ["info", bad]):
+        status, _, err = run(*command)
+        assert status == 3
+        assert err.startswith("toolkit: ")
+        assert err.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["encode", "{none}", "{out}"], 3, "no such file"),
+        (["encode", "{empty}", "{out}"], 3, "not an image that can be read"),
+        (["encode", "{text}", "{out}"], 3, "not an image that can be read"),
+        (["encode", "{photo}", "{out}", "--codec", "pln-isg"], 2, "nearest: pln-isgs"),
+        (["encode", "{photo}", "{out}", "-o", "level1.nu=99"], 2, "level1"),
+        (["encode", "{photo}", "{out}", "-o", "level1.scal=9"], 2, "nearest: scale"),
+        (["encode", "{photo}", "{out}", "-o", "seed"], 2, "key.path=value"),
+        (["encode", "{photo}", "{out}", "-o", "jpeg:quality=3"], 2, "isn't among"),
+        (["encode", "{photo}", "{out}", "--point", "1.5"], 2, "rate must be 0 to 1"),
+        (["encode", "{photo}", "{none}/deep.qf"], 3, "can't write there"),
+        (["encode", "{photo}", "{out}", "-o", "weights=other"], 4, "shipped: gamma-pln, pln"),
+        (["decode", "{none}", "{out}.png"], 3, ""),
+        (["decode", "{coded}", "{out}.xyz"], 2, "no picture format"),
+        (
+            ["decode", "{coded}", "{out}.png", "--weights", "{none}"],
+            4,
+            "no such file; shipped: gamma-pln, pln",
+        ),
+        (["decode", "{coded}", "{out}.png", "--weights", "{text}"], 3, "not a weights file"),
+        (["presets", "--registry", "{none}"], 4, "no such registry file"),
+        (["plugins", "--plugin", "{none}"], 4, "no such plugin file"),
+        (["train", "{none}", "--out", "{out}"], 3, "none"),
+    ],
+)
+def test_mistakes_are_one_line_and_a_documented_status(
+    run: Run, photo: Path, tmp_path: Path, arguments: list[str], status: int, message: str
+) -> None:
+    coded = tmp_path / "coded.qf"
+    assert run("encode", photo, coded)[0] == 0
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("words")
+    names = {
+        "photo": photo, "coded": coded, "out": tmp_path / "out", "none": tmp_path / "none",
+        "empty": tmp_path / "empty.png", "text": tmp_path / "text.png",
+    }  # fmt: skip
+    before = sorted(tmp_path.iterdir())
+    got, _, err = run(*[argument.format(**names) for argument in arguments])
+    assert got == status, err
+    assert message in err
+    assert err.startswith("toolkit: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_usage_errors_exit_with_2(run: Run) -> None:
+    assert run("encode")[0] == 2
+    assert run("no-such-command")[0] == 2
+    assert run("decode", "--precision", "float8", "a", "b")[0] == 2
+
+
+def test_listings_are_json_on_request(run: Run) -> None:
+    presets = json.loads(run("presets", "--json")[1])["presets"]
+    assert {"pln-isgs", "jpeg"} <= {p["name"] for p in presets}
+    assert all(len(p["identity"]) == 12 for p in presets)
+    plugins = json.loads(run("plugins", "--json")[1])
+    assert all(record["error"] == "" for record in plugins)
+    codecs = json.loads(run("codecs", "--json")[1])
+    assert {"name", "needs", "missing", "suffix"} <= set(codecs[0])
+    for command in ("presets", "plugins", "codecs"):
+        assert "pln" in run(command)[1]
+
+
+def test_the_installed_program_runs(photo: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "toolkit", "encode", str(photo), str(tmp_path / "a.qf")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "bpp" in done.stdout
+
+
+def test_threads_and_precision_are_taken(run: Run, photo: Path, tmp_path: Path) -> None:
+    coded = tmp_path / "photo.qf"
+    assert run("encode", photo, coded, "--threads", 2)[0] == 0
+    shown = {}
+    for precision in ("float32", "float64", "bfloat16"):
+        out = tmp_path / f"{precision}.png"
+        assert run("decode", coded, out, "--precision", precision, "--threads", 1)[0] == 0
+        shown[precision] = np.asarray(Image.open(out)).astype(float)
+    assert np.abs(shown["float32"] - shown["float64"]).max() <= 1
+    assert np.abs(shown["float32"] - shown["bfloat16"]).mean() < 2
+
+
+@pytest.mark.parametrize(("codec", "exact"), [("pln-fast", True), ("jpeg", False)])
+def test_a_wanted_size_is_kept(
+    run: Run, photo: Path, tmp_path: Path, codec: str, exact: bool
+) -> None:
+    coded = tmp_path / "coded"
+    assert run("encode", photo, coded, "--codec", codec, "--target-bytes", 1500)[0] == 0
+    assert coded.stat().st_size <= 1500
+    if exact:
+        assert coded.stat().st_size >= 1499
+    assert run("encode", photo, coded, "--codec", codec, "--target-bpp", 1.4)[0] == 0
+    assert coded.stat().st_size <= 1400
+    assert run("encode", photo, tmp_path / "x", "--target-bytes", 9)[0] == 3
+    assert run("encode", photo, tmp_path / "x", "--target-bytes", 9, "--point", 1)[0] == 2
+    assert not (tmp_path / "x").exists()

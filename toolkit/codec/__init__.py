@@ -1,0 +1,1 @@
+"""What a codec is, and the bases that codecs share."""

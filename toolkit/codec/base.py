@@ -1,0 +1,278 @@
+"""What a codec is: image in, bytes out, and back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from toolkit.errors import InputError, UsageError
+from toolkit.options import Options
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL import Image as PILImage
+
+    from toolkit.format.container import Container
+    from toolkit.plugin.loader import Plugins
+    from toolkit.plugin.specs import CodecSpec
+
+    Pixels = NDArray[np.uint8]
+    ImageLike = Pixels | PILImage.Image | str | Path
+
+CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
+MODES = {channels: mode for mode, channels in CHANNELS.items()}
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A coded image and what is known about it."""
+
+    data: bytes
+    """The file."""
+    show: Callable[[], Pixels] | None = None
+    """Makes ``reconstruction``, where the encoder can. A file doesn't need it, and it takes a
+    network's whole way back to pixels."""
+    parts: dict[str, float] = field(default_factory=dict)
+    """Bits of the file by what they are for; they add up to its size."""
+    kl_bits: dict[str, float] = field(default_factory=dict)
+    """KL[q || p] in bits of each level, for codecs that send samples."""
+    coder_seconds: float | None = None
+    """Time in the entropy coder or sampler, the network left out."""
+
+    @cached_property
+    def reconstruction(self) -> Pixels | None:
+        """What the decoder will show, where the encoder can tell; uint8 (H, W, C). Made when
+        first asked for, and before this object goes to another process."""
+        return self.show() if self.show is not None else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "reconstruction": self.reconstruction, "show": None}
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded image."""
+
+    pixels: Pixels
+    coder_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Theoretical:
+    """What an ideal coder would reach (thesis, section 4.2)."""
+
+    bits: float
+    """KL + 2 log2(KL + 1), KL the sum over all levels in bits."""
+    pixels: Pixels
+    """Reconstruction from a plain posterior sample."""
+
+
+@dataclass(frozen=True)
+class LatentLevel:
+    """One level of an image's latents as Gaussians; all arrays float32 (C, H, W).
+
+    In the network's units: nothing is standardised by the prior.
+    """
+
+    name: str
+    prior_mean: NDArray[np.float32]
+    prior_scale: NDArray[np.float32]
+    """Standard deviations, above 0."""
+    posterior_mean: NDArray[np.float32]
+    posterior_scale: NDArray[np.float32]
+    sample: NDArray[np.float32]
+    """A plain posterior sample: what the levels below are conditioned on."""
+
+
+@dataclass(frozen=True)
+class DecodeSettings:
+    """How to decode: none of it changes what a file means."""
+
+    precision: Literal["float32", "float64", "bfloat16"] = "float32"
+    threads: int | None = None
+    weights: Path | None = None
+
+
+class Codec(ABC):
+    """Base class of codecs.
+
+    A subclass sets ``options_class``; its constructor takes what this one takes, and does
+    nothing slow: weights load when first needed. The one number that trades rate for quality
+    is the ``point`` of ``encode``, in the units of the spec's knob.
+    """
+
+    options_class: ClassVar[type[Options]] = Options
+
+    def __init__(self, spec: CodecSpec, options: Any, plugins: Plugins | None = None) -> None:
+        self.spec = spec
+        self.options = options
+        self._plugins = plugins
+
+    @property
+    def plugins(self) -> Plugins:
+        """All plugins, for codecs made of other plugins' parts (samplers)."""
+        if self._plugins is None:
+            from toolkit.plugin.loader import load_plugins
+
+            self._plugins = load_plugins()
+        return self._plugins
+
+    def encode(self, image: ImageLike, point: float) -> Encoded:
+        """Code an image: a uint8 array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), a PIL image
+        or a path.
+
+        Raises InputError for an image that can't be read or coded, UsageError for a point
+        outside the knob's range.
+        """
+        knob = self.spec.knob
+        if not knob.low <= point <= knob.high:
+            raise UsageError(
+                f"{self.spec.name}: {knob.name} must be {knob.low:g} to {knob.high:g}, not {point}"
+            )
+        if knob.integer and point != int(point):
+            raise UsageError(f"{self.spec.name}: {knob.name} must be whole, not {point:g}")
+        return self.encode_pixels(as_pixels(image), point)
+
+    def encode_within(self, image: ImageLike, point: float, max_bytes: int) -> Encoded:
+        """As ``encode``, in at most ``max_bytes``; a codec that can fill them does.
+
+        Raises UsageError where the file at this point is larger.
+        """
+        encoded = self.encode(image, point)
+        if len(encoded.data) > max_bytes:
+            raise UsageError(
+                f"{self.spec.name}: {len(encoded.data)} bytes at {self.spec.knob.name} "
+                f"{point:g}, not {max_bytes}"
+            )
+        return encoded
+
+    @abstractmethod
+    def encode_pixels(self, pixels: Pixels, point: float) -> Encoded:
+        """Code uint8 pixels (H, W, C), C being 1, 3 or 4."""
+
+    @abstractmethod
+    def decode(self, data: bytes, settings: DecodeSettings = DecodeSettings()) -> Decoded:
+        """Decode a file of this codec. Raises a ``container.BadFile`` for one that is not."""
+
+    def theoretical(self, pixels: Pixels, point: float) -> Theoretical | None:
+        """The bound that the thesis draws beside the actual curve, where it has a meaning."""
+        return None
+
+    def latent_levels(self, pixels: Pixels, point: float) -> list[LatentLevel] | None:
+        """Priors and posteriors of the image's latents, top level first, each level given a
+        sample of those above; None for a codec that has none. For looking at (cross-sections
+        of the latent space: thesis, figures 3.3 and 4.3 to 4.8); coding doesn't need it."""
+        return None
+
+    @classmethod
+    def for_file(
+        cls,
+        spec: CodecSpec,
+        container: Container,
+        settings: DecodeSettings,
+        plugins: Plugins | None = None,
+    ) -> Codec:
+        """The codec that decodes ``container``; its options come from the file alone."""
+        return cls(spec, cls.options_class(), plugins)
+
+    @classmethod
+    def describe(cls, container: Container, plugins: Plugins) -> dict[str, Any]:
+        """What ``toolkit info`` can say of a file beyond its header; decodes nothing."""
+        return {}
+
+    def require(self, points: Sequence[float]) -> None:
+        """Make sure that all that coding at ``points`` takes is there, or fetch it.
+
+        Raises MissingError for weights that aren't there and can't be had.
+        """
+        return None
+
+    def identity(self) -> dict[str, Any]:
+        """What, beside the options, a result depends on: stream version, weights, libraries."""
+        return {}
+
+
+def as_pixels(image: ImageLike) -> Pixels:
+    """An image in any accepted form as uint8 (H, W, C) with C of 1, 3 or 4.
+
+    Palettes and bilevel images are expanded, gray with alpha becomes RGBA; 16-bit, float and
+    CMYK images are refused, since converting them silently would change what is measured.
+    Raises InputError.
+    """
+    if isinstance(image, np.ndarray):
+        return _checked(image)
+    from PIL import Image
+
+    if isinstance(image, (str, Path)):
+        try:
+            with Image.open(image) as opened:
+                deep = _more_than_8_bits(opened)
+                opened.load()
+                if deep and opened.mode in CHANNELS:
+                    raise InputError(
+                        f"{image}: more than 8 bits a sample, which aren't supported: convert it "
+                        "to 8-bit L, RGB or RGBA"
+                    )
+                return as_pixels(opened)
+        except FileNotFoundError:
+            raise InputError(f"{image}: no such file") from None
+        except Image.DecompressionBombError as error:
+            raise InputError(f"{image}: {error}") from None
+        except (OSError, SyntaxError, ValueError) as error:
+            raise InputError(f"{image}: not an image that can be read ({error})") from None
+    mode = image.mode
+    if mode in ("1", "P", "PA", "LA", "La", "RGBa"):
+        transparent = mode in ("PA", "LA", "La", "RGBa") or "transparency" in image.info
+        image = image.convert("RGBA" if transparent else "L" if mode == "1" else "RGB")
+    elif mode not in CHANNELS:
+        raise InputError(f"image mode {mode} isn't supported: convert it to 8-bit L, RGB or RGBA")
+    return _checked(np.asarray(image))
+
+
+def _more_than_8_bits(opened: Any) -> bool:
+    """Whether Pillow would drop bits of a file that was opened and not loaded yet: the modes RGB
+    and RGBA don't tell, its decoders' arguments (``RGB;16B``, or a PNM file's maximum) do."""
+    for tile in getattr(opened, "tile", ()):
+        arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        if ";16" in str(arguments[0]):
+            return True
+        if tile[0].startswith("ppm") and isinstance(arguments[-1], int) and arguments[-1] > 255:
+            return True
+    return False
+
+
+def _checked(array: NDArray[Any]) -> Pixels:
+    if array.dtype != np.uint8:
+        raise InputError(f"an image array must be uint8, not {array.dtype}")
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in MODES or 0 in array.shape:
+        raise InputError(f"an image array must be (H, W, 1, 3 or 4), not {array.shape}")
+    return np.ascontiguousarray(array)
+
+
+def mode_of(pixels: Pixels) -> str:
+    """``L``, ``RGB`` or ``RGBA``."""
+    return MODES[pixels.shape[2]]
+
+
+def from_rgb(rgb: Pixels, mode: str, alpha: Pixels | None) -> Pixels:
+    """RGB as decoded -> L (the mean of three channels that were equal), RGB, or RGBA."""
+    if mode == "L":
+        total = rgb.sum(axis=2, dtype=np.uint16, keepdims=True)
+        return ((total + 1) // 3).astype(np.uint8)
+    if mode == "RGBA":
+        assert alpha is not None
+        return np.concatenate([rgb, alpha[:, :, None]], axis=2)
+    return rgb
+
+
+def as_rgb(pixels: Pixels) -> Pixels:
+    """(H, W, 3): gray repeated, alpha dropped."""
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels[:, :, :3]

@@ -1,0 +1,386 @@
+"""The ``.qf`` file: a header, then streams, nothing after them. See ``docs/format.md``.
+
+Nothing is allocated or looped over from a declared number before that number is checked, and
+a bad file raises a subclass of ``BadFile``, nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from toolkit.errors import InputError
+from toolkit.format.errors import (
+    BadFile,
+    BadHeader,
+    BadStream,
+    ChecksumMismatch,
+    LimitExceeded,
+    NewerVersion,
+    NotAContainer,
+    OtherModel,
+    TrailingData,
+    Truncated,
+    UnknownPlugin,
+)
+from toolkit.format.varint import Fields, block, varint
+
+# the errors are part of this module for whoever uses it
+__all__ = [
+    "FINGERPRINT_BYTES",
+    "LIMITS",
+    "MAGIC",
+    "VERSION",
+    "BadFile",
+    "BadHeader",
+    "BadStream",
+    "ChecksumMismatch",
+    "Container",
+    "Header",
+    "LimitExceeded",
+    "Limits",
+    "NewerVersion",
+    "NotAContainer",
+    "OtherModel",
+    "Stream",
+    "StreamEntry",
+    "TrailingData",
+    "Truncated",
+    "UnknownPlugin",
+    "is_container",
+    "parts_in_bits",
+    "read_container",
+    "read_file",
+    "read_header",
+    "write_container",
+]
+
+MAGIC = b"\x89QFI\r\n\x1a\n"
+"""As PNG's: a high bit, CR LF, ^Z and LF show a transfer in text mode."""
+VERSION = (1, 0)
+FINGERPRINT_BYTES = 8
+
+_FIXED = len(MAGIC) + 2
+_CRC_BYTES = 4
+_MODES = ("L", "RGB", "RGBA")
+_HAS_FINGERPRINT = 4
+_CODEC_NAME = re.compile(r"[a-z0-9][a-z0-9+._-]{0,39}")
+_STREAM_NAME = re.compile(r"[!-~]{1,40}")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a file may ask for. Larger files are refused before anything is allocated."""
+
+    file_bytes: int = 256 * 2**20
+    pixels: int = 178_956_970
+    """The point from which Pillow refuses images too."""
+    side: int = 65_535
+    header_bytes: int = 64 * 2**10
+    streams: int = 64
+
+
+LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A named run of bytes."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class StreamEntry:
+    """A row of the stream table: what the header says of a stream, and where it lies."""
+
+    name: str
+    offset: int
+    length: int
+    crc: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """All that a file says before its streams."""
+
+    version: tuple[int, int]
+    width: int
+    height: int
+    mode: str
+    codec: str
+    stream_version: int
+    fingerprint: bytes | None
+    parameters: bytes
+    streams: tuple[StreamEntry, ...]
+    size: int
+    """Bytes before the first stream: header, stream table and checksums."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """The content of a ``.qf`` file."""
+
+    width: int
+    height: int
+    mode: str
+    """``L``, ``RGB`` or ``RGBA``."""
+    codec: str
+    stream_version: int
+    fingerprint: bytes | None
+    """8 bytes over weights and architecture; None for codecs without weights."""
+    parameters: bytes
+    """What the codec's decoder needs; opaque here."""
+    streams: tuple[Stream, ...]
+
+    def stream(self, name: str) -> bytes:
+        """The bytes of a stream. Raises BadStream where there is none of that name."""
+        for stream in self.streams:
+            if stream.name == name:
+                return stream.data
+        raise BadStream(f"the file has no stream '{name}', which codec '{self.codec}' needs")
+
+
+def is_container(data: bytes) -> bool:
+    """Whether ``data`` means to be a .qf file (it may be damaged still)."""
+    return data[1:4] == MAGIC[1:4] and data[0] & 0x7F == MAGIC[0] & 0x7F
+
+
+def read_file(path: Path, limits: Limits = LIMITS) -> bytes:
+    """The bytes of a file, its size checked first. Raises LimitExceeded, InputError."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(limits.file_bytes + 1)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    _limit("file bytes", len(data), limits.file_bytes)
+    return data
+
+
+def read_header(data: bytes, limits: Limits = LIMITS) -> Header:
+    """The header of a whole file: needs neither the codec nor its plugin.
+
+    Checked in this order: magic, version, limits, exact length, header checksum. The
+    streams' own checksums are left to ``read_container``. Raises subclasses of BadFile.
+    """
+    _limit("file bytes", len(data), limits.file_bytes)
+    _check_magic(data)
+    major, minor = data[len(MAGIC)], data[len(MAGIC) + 1]
+    if (major, minor) > VERSION:
+        _refuse_version(major, minor)
+    if major == 0:
+        raise BadHeader(f"byte {len(MAGIC)}: there is no format version 0; get a fresh copy")
+    start, end = _header_extent(data, limits)
+    expected = int.from_bytes(data[end - _CRC_BYTES : end], "little")
+    intact = zlib.crc32(memoryview(data)[: end - _CRC_BYTES]) == expected
+    try:
+        header = _parse(Fields(data, start, end - _CRC_BYTES), (major, minor), end, limits)
+    except BadHeader:
+        if intact:
+            raise
+        _refuse_header_checksum(end)
+    _check_length(header, len(data), intact)
+    if not intact:
+        _refuse_header_checksum(end)
+    return header
+
+
+def read_container(
+    data: bytes, limits: Limits = LIMITS, accept: Callable[[Header], object] | None = None
+) -> Container:
+    """The content of a file, all checksums verified.
+
+    ``accept`` sees the header before the streams' checksums are computed, and may raise
+    (UnknownPlugin, OtherModel). Raises subclasses of BadFile.
+    """
+    header = read_header(data, limits)
+    if accept is not None:
+        accept(header)
+    streams = []
+    for entry in header.streams:
+        content = data[entry.offset : entry.offset + entry.length]
+        if zlib.crc32(content) != entry.crc:
+            raise ChecksumMismatch(
+                f"stream '{entry.name}' (bytes {entry.offset} to {entry.offset + entry.length}) "
+                f"is damaged: its checksum doesn't match; get a fresh copy"
+            )
+        streams.append(Stream(entry.name, content))
+    return Container(
+        header.width,
+        header.height,
+        header.mode,
+        header.codec,
+        header.stream_version,
+        header.fingerprint,
+        header.parameters,
+        tuple(streams),
+    )
+
+
+def write_container(container: Container, limits: Limits = LIMITS) -> bytes:
+    """The file. Raises LimitExceeded for what the reader would refuse as too large, and
+    ValueError for fields that no file may have."""
+    _check_fields(container)
+    _check_size(container.width, container.height, limits)
+    _limit("streams", len(container.streams), limits.streams)
+    flags = _MODES.index(container.mode)
+    if container.fingerprint is not None:
+        flags |= _HAS_FINGERPRINT
+    parts = [
+        bytes([flags]),
+        varint(container.width),
+        varint(container.height),
+        block(container.codec.encode("ascii")),
+        varint(container.stream_version),
+        container.fingerprint or b"",
+        block(container.parameters),
+        varint(len(container.streams)),
+    ]
+    for stream in container.streams:
+        parts += [
+            block(stream.name.encode("ascii")),
+            varint(len(stream.data)),
+            zlib.crc32(stream.data).to_bytes(_CRC_BYTES, "little"),
+        ]
+    body = b"".join(parts)
+    head = MAGIC + bytes(VERSION) + varint(len(body)) + body
+    _limit("header bytes", len(head) + _CRC_BYTES, limits.header_bytes)
+    crc = zlib.crc32(head).to_bytes(_CRC_BYTES, "little")
+    data = b"".join([head, crc, *(stream.data for stream in container.streams)])
+    _limit("file bytes", len(data), limits.file_bytes)
+    return data
+
+
+def parts_in_bits(container: Container) -> dict[str, float]:
+    """Bits of the file: ``header`` (with table and checksums) and each stream by its name."""
+    streams = {stream.name: 8.0 * len(stream.data) for stream in container.streams}
+    return {"header": 8.0 * len(write_container(container)) - sum(streams.values()), **streams}
+
+
+def _parse(fields: Fields, version: tuple[int, int], end: int, limits: Limits) -> Header:
+    """The fields of a header that ends, checksum included, at byte ``end``."""
+    at = fields.at
+    flags = fields.bytes(1)[0]
+    if flags & 3 == 3 or flags > 7:
+        raise BadHeader(f"byte {at}: flags {flags:#x} aren't defined; get a fresh copy")
+    width, height = fields.number(), fields.number()
+    if not width or not height:
+        raise BadHeader(f"byte {at}: a picture of {width}x{height} pixels; get a fresh copy")
+    _check_size(width, height, limits)
+    codec = fields.text(_CODEC_NAME, "codec")
+    stream_version = fields.number()
+    fingerprint = fields.bytes(FINGERPRINT_BYTES) if flags & _HAS_FINGERPRINT else None
+    parameters = fields.bytes(fields.number())
+    streams = _parse_table(fields, end, limits)
+    if fields.at != fields.end:
+        raise BadHeader(
+            f"byte {fields.at}: the header goes on after its last field; get a fresh copy"
+        )
+    mode = _MODES[flags & 3]
+    return Header(
+        version, width, height, mode, codec, stream_version, fingerprint, parameters, streams, end
+    )
+
+
+def _parse_table(fields: Fields, offset: int, limits: Limits) -> tuple[StreamEntry, ...]:
+    """The stream table; ``offset`` is where the first stream starts."""
+    count = fields.number()
+    _limit("streams", count, limits.streams)
+    entries: dict[str, StreamEntry] = {}
+    for _ in range(count):
+        name = fields.text(_STREAM_NAME, "stream")
+        if name in entries:
+            raise BadHeader(f"byte {fields.at}: a second stream '{name}'; get a fresh copy")
+        length = fields.number()
+        crc = int.from_bytes(fields.bytes(_CRC_BYTES), "little")
+        entries[name] = StreamEntry(name, offset, length, crc)
+        offset += length
+        _limit("file bytes", offset, limits.file_bytes)
+    return tuple(entries.values())
+
+
+def _check_magic(data: bytes) -> None:
+    size = min(len(data), len(MAGIC))
+    if data[:size] != MAGIC[:size]:
+        if is_container(data):
+            raise NotAContainer(
+                "bytes 0 to 8: a .qf file damaged by a transfer in text mode; copy it as binary"
+            )
+        raise NotAContainer("bytes 0 to 8: not a .qf file")
+    if len(data) <= _FIXED:
+        raise Truncated(f"ends at byte {len(data)}, within its header: get a fresh copy")
+
+
+def _header_extent(data: bytes, limits: Limits) -> tuple[int, int]:
+    """Where the header's fields start, and where it ends, its checksum included."""
+    fields = Fields(data, _FIXED, len(data))
+    try:
+        end = fields.number() + fields.at + _CRC_BYTES
+    except BadHeader:
+        if fields.at < len(data):
+            raise
+        end = fields.at + 1
+    _limit("header bytes", end, limits.header_bytes)
+    if len(data) < end:
+        raise Truncated(f"ends at byte {len(data)}, within its header: get a fresh copy")
+    return fields.at, end
+
+
+def _check_length(header: Header, size: int, intact: bool) -> None:
+    declared = header.size + sum(entry.length for entry in header.streams)
+    doubt = "" if intact else " (or its header is damaged)"
+    if size < declared:
+        raise Truncated(f"ends at byte {size} instead of {declared}{doubt}: get a fresh copy")
+    if size > declared:
+        raise TrailingData(
+            f"{size - declared} bytes after its end at byte {declared}{doubt}: cut them off, "
+            "or get a fresh copy"
+        )
+
+
+def _check_size(width: int, height: int, limits: Limits) -> None:
+    _limit("pixels a side", max(width, height), limits.side)
+    _limit("pixels", width * height, limits.pixels)
+
+
+def _check_fields(container: Container) -> None:
+    """Raises ValueError: a codec that writes such fields is at fault, no user."""
+    names = [stream.name for stream in container.streams]
+    fingerprint = container.fingerprint
+    checks = {
+        "width or height": container.width > 0 and container.height > 0,
+        "mode": container.mode in _MODES,
+        "codec": _CODEC_NAME.fullmatch(container.codec) is not None,
+        "stream version": 0 <= container.stream_version < 2**32,
+        "fingerprint": fingerprint is None or len(fingerprint) == FINGERPRINT_BYTES,
+        "stream name": all(_STREAM_NAME.fullmatch(name) for name in names),
+        "stream names (one twice)": len(set(names)) == len(names),
+    }
+    wrong = [name for name, good in checks.items() if not good]
+    if wrong:
+        raise ValueError(f"container: bad {', '.join(wrong)}")
+
+
+def _limit(what: str, value: int, limit: int) -> None:
+    if value > limit:
+        raise LimitExceeded(
+            f"{value} {what}, the limit is {limit}: damaged, or raise the limit if you trust it"
+        )
+
+
+def _refuse_version(major: int, minor: int) -> NoReturn:
+    raise NewerVersion(
+        f"byte {len(MAGIC)}: format version {major}.{minor}, this program reads up to "
+        f"{VERSION[0]}.{VERSION[1]}: update the toolkit"
+    )
+
+
+def _refuse_header_checksum(end: int) -> NoReturn:
+    raise ChecksumMismatch(
+        f"the header (bytes 0 to {end}) is damaged: its checksum doesn't match; get a fresh copy"
+    )

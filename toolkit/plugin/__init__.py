@@ -1,0 +1,1 @@
+"""What plugins are made of: hooks, descriptors, how they are found, and presets."""

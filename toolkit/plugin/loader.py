@@ -1,0 +1,219 @@
+"""Finding plugins: built-ins, entry points (group ``toolkit.plugins``) and single files.
+
+Each is loaded alone. One that raises, has a hook with a wrong name or argument, yields what is
+no descriptor or claims a name that is taken is reported with its origin, and everything else
+works.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pluggy
+
+from toolkit.errors import MissingError, UnknownName
+from toolkit.plugin import hookspecs
+from toolkit.plugin.specs import (
+    CodecSpec,
+    EntropyModelSpec,
+    MetricSpec,
+    PresetFile,
+    SamplerSpec,
+    Spec,
+)
+
+GROUP = "toolkit.plugins"
+BUILT_INS = ("classical", "compressai", "hyperprior", "pln", "samplers")
+
+S = TypeVar("S", bound=Spec)
+
+
+@dataclass
+class PluginRecord:
+    """A plugin that was found, and what became of it."""
+
+    name: str
+    origin: str
+    """``built-in``, distribution and version, or the file."""
+    error: str = ""
+    """Why (part of) it was left out; empty if all is well."""
+    provides: list[str] = field(default_factory=list)
+
+
+class Plugins:
+    """What all plugins together provide: dicts from name to descriptor."""
+
+    def __init__(self, files: Sequence[Path] = ()) -> None:
+        self.files = tuple(Path(file) for file in files)
+        self.codecs: dict[str, CodecSpec] = {}
+        self.entropy_models: dict[str, EntropyModelSpec] = {}
+        self.samplers: dict[str, SamplerSpec] = {}
+        self.metrics: dict[str, MetricSpec] = {}
+        self.preset_files: list[PresetFile] = []
+        self.records: list[PluginRecord] = []
+        self._providers: dict[tuple[str, str], PluginRecord] = {}
+        self.manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self.manager.add_hookspecs(hookspecs)
+
+    def codec(self, name: str) -> CodecSpec:
+        """The codec of this name. Raises UnknownName, as do the ones below."""
+        return _look_up(self.codecs, "codec", name)
+
+    def entropy_model(self, name: str) -> EntropyModelSpec:
+        return _look_up(self.entropy_models, "entropy model", name)
+
+    def sampler(self, name: str) -> SamplerSpec:
+        return _look_up(self.samplers, "sampler", name)
+
+    def metric(self, name: str) -> MetricSpec:
+        return _look_up(self.metrics, "metric", name)
+
+    def sampler_of_tag(self, tag: str) -> SamplerSpec:
+        """The sampler that files name ``tag``."""
+        return _look_up({spec.tag: spec for spec in self.samplers.values()}, "sampler", tag)
+
+    @property
+    def problems(self) -> list[PluginRecord]:
+        """Plugins that were left out, wholly or in part."""
+        return [record for record in self.records if record.error]
+
+    # -- loading ---------------------------------------------------------------
+
+    def add(self, name: str, origin: str, load: Callable[[], Any]) -> None:
+        """Load one plugin and take in what it provides; failures end in its record."""
+        record = PluginRecord(name, origin)
+        self.records.append(record)
+        try:
+            module = load()
+            self.manager.register(module, name=f"{name} ({origin})")
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin may raise anything, SystemExit too
+            record.error = _one_line(error)
+            return
+        strangers = [
+            caller.name
+            for caller in self.manager.get_hookcallers(module) or []
+            if not caller.has_spec()
+        ]
+        if strangers:
+            self.manager.unregister(module)
+            record.error = f"no hook is called {', '.join(sorted(strangers))}"
+            return
+        for hook, expected in _YIELDING.items():
+            self._take_in(record, module, hook, expected)
+
+    def _take_in(self, record: PluginRecord, module: Any, hook: str, expected: type[Any]) -> None:
+        implementation = getattr(module, hook, None)
+        if implementation is None or not getattr(implementation, "toolkit_impl", None):
+            return
+        try:
+            for item in implementation() or ():
+                if not isinstance(item, expected):
+                    raise TypeError(f"{hook} yielded {item!r}, which is no {expected.__name__}")
+                self._store(record, item)
+        except Exception as error:
+            record.error = _one_line(error)
+
+    def _store(self, record: PluginRecord, item: Any) -> None:
+        if isinstance(item, PresetFile):
+            self.preset_files.append(item)
+            record.provides.append(f"presets {item.path}")
+            return
+        kind, table = self._table(item)
+        owner = self._providers.get((kind, item.name))
+        if owner is not None:
+            raise ValueError(
+                f"{kind} '{item.name}' is provided by {owner.name} ({owner.origin}) already"
+            )
+        self._check_tag(item)
+        self._providers[kind, item.name] = record
+        table[item.name] = item
+        record.provides.append(f"{kind} {item.name}")
+
+    def _check_tag(self, item: Any) -> None:
+        for other in self.samplers.values() if isinstance(item, SamplerSpec) else ():
+            if other.tag == item.tag:
+                raise ValueError(f"sampler '{item.name}': tag '{item.tag}' is {other.name}'s")
+
+    def _table(self, item: Spec) -> tuple[str, dict[str, Any]]:
+        if isinstance(item, CodecSpec):
+            return "codec", self.codecs
+        if isinstance(item, EntropyModelSpec):
+            return "entropy model", self.entropy_models
+        if isinstance(item, SamplerSpec):
+            return "sampler", self.samplers
+        return "metric", self.metrics
+
+
+_YIELDING: dict[str, type[Any]] = {
+    "toolkit_codecs": CodecSpec,
+    "toolkit_entropy_models": EntropyModelSpec,
+    "toolkit_samplers": SamplerSpec,
+    "toolkit_metrics": MetricSpec,
+    "toolkit_presets": PresetFile,
+}
+
+
+def _look_up(table: dict[str, S], kind: str, name: str) -> S:
+    if name not in table:
+        raise UnknownName(kind, name, table)
+    return table[name]
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _load_file(path: Path) -> Any:
+    if not path.is_file():
+        raise MissingError(f"{path}: no such plugin file")
+    name = f"toolkit_file_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise MissingError(f"{path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # before it runs: descriptors name it as their factory's module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _entry_points() -> Iterable[tuple[str, str, Callable[[], Any]]]:
+    for point in importlib.metadata.entry_points(group=GROUP):
+        origin = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
+        yield point.name, origin, point.load
+
+
+def load_plugins(files: Sequence[Path] = ()) -> Plugins:
+    """All plugins: built-ins, then entry points, then ``files``.
+
+    Raises MissingError if a file is not there; everything else that can be wrong with a plugin
+    is in ``Plugins.problems``.
+    """
+    plugins = Plugins(files)
+    for name in BUILT_INS:
+        _add_built_in(plugins, name, f"toolkit_plugins.{name}")
+    _add_built_in(plugins, "evaluation", "toolkit_evaluation")
+    for name, origin, load in _entry_points():
+        plugins.add(name, origin, load)
+    for file in plugins.files:
+        if not file.is_file():
+            raise MissingError(f"{file}: no such plugin file")
+        plugins.add(file.stem, str(file), partial(_load_file, file))
+    return plugins
+
+
+def _add_built_in(plugins: Plugins, name: str, module: str) -> None:
+    plugins.add(name, "built-in", lambda: importlib.import_module(module))

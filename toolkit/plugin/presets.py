@@ -1,0 +1,243 @@
+"""``registry.yaml``: presets. A preset names a codec, its options and the sweep of its curve.
+
+::
+
+    presets:
+      pln-isgs:
+        summary: importance sampling on level 2, greedy on level 1
+        codec: pln
+        options: {level2: {sampler: importance}, level1: {sampler: greedy}}
+        sweep: [0, 0.25, 0.5, 0.75, 1]
+      pln-isgs-fast:
+        extends: pln-isgs            # options are merged, key by key
+        options: {level1: {bits: 8}}
+
+Unknown keys are errors with file, line and the nearest name. Looked for at ``--registry``,
+``$TOOLKIT_REGISTRY``, ``registry.yaml`` here or in a folder above, and beside the package.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from toolkit.errors import InputError, MissingError, UnknownName, UsageError
+from toolkit.options import identity, parse_options
+
+if TYPE_CHECKING:
+    from toolkit.codec.base import Codec
+    from toolkit.plugin.loader import Plugins
+
+FILE = "registry.yaml"
+KEYS = ("summary", "codec", "extends", "options", "sweep")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A codec with options and the points of its rate-distortion curve."""
+
+    name: str
+    codec: str
+    options: dict[str, Any]
+    sweep: tuple[float, ...]
+    summary: str = ""
+    source: str = ""
+    """``file:line`` it was read from."""
+
+    @property
+    def identity(self) -> str:
+        """Hash of codec and options; name, summary and sweep don't change a result."""
+        return identity([self.codec, self.options])
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """A preset as written, before ``extends``."""
+
+    name: str
+    values: dict[str, Any]
+    source: str
+
+
+class Registry:
+    """Presets by name, resolved when asked for."""
+
+    def __init__(self, raw: dict[str, _Raw], path: Path) -> None:
+        self._raw = raw
+        self.path = path
+
+    def names(self) -> list[str]:
+        return list(self._raw)
+
+    def preset(self, name: str, overrides: Mapping[str, Any] | None = None) -> Preset:
+        """The preset, ``overrides`` (dotted option names to values) merged into its options.
+
+        Raises UnknownName, or UsageError for presets that extend in a circle or lack a codec.
+        """
+        preset = self._resolve(name, ())
+        options = preset.options
+        for key, value in (overrides or {}).items():
+            options = merge(options, _nested(key.split("."), value))
+        return replace(preset, options=options)
+
+    def _resolve(self, name: str, above: tuple[str, ...]) -> Preset:
+        if name not in self._raw:
+            where = self._raw[above[-1]].source if above else ""
+            raise UnknownName("preset", name, self._raw, where)
+        raw = self._raw[name]
+        if name in above:
+            raise UsageError(f"{raw.source}: presets extend in a circle: {' > '.join(above)}")
+        values = raw.values
+        base = Preset(name, "", {}, ())
+        if "extends" in values:
+            base = self._resolve(values["extends"], (*above, name))
+        codec = values.get("codec", base.codec)
+        if not codec:
+            raise UsageError(f"{raw.source}: preset '{name}' names no codec")
+        return Preset(
+            name,
+            codec,
+            merge(base.options, values.get("options", {})),
+            tuple(values.get("sweep", base.sweep)),
+            values.get("summary", base.summary),
+            raw.source,
+        )
+
+
+def merge(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """``more`` laid over ``base``, mappings key by key, everything else replaced.
+
+    A mapping that names another sampler replaces the old one whole: its options were the
+    old sampler's.
+    """
+    result = dict(base)
+    for key, value in more.items():
+        old = result.get(key)
+        if not isinstance(value, Mapping):
+            result[key] = value
+        elif isinstance(old, Mapping) and value.get("sampler", old.get("sampler")) == old.get(
+            "sampler"
+        ):
+            result[key] = merge(old, value)
+        else:
+            result[key] = dict(value)
+    return result
+
+
+def _nested(path: list[str], value: Any) -> dict[str, Any]:
+    for key in reversed(path):
+        value = {key: value}
+    assert isinstance(value, dict)
+    return value
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """``key.path=value``, the value read as YAML. Raises UsageError."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"'{text}': an option is written key.path=value")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UsageError(f"'{text}': {' '.join(str(error).split())}") from None
+
+
+def find_registry(path: Path | None = None) -> Path:
+    """The registry file in use. Raises MissingError if one was named that isn't there."""
+    named = path or (Path(p) if (p := os.environ.get("TOOLKIT_REGISTRY")) else None)
+    if named is not None:
+        if not named.is_file():
+            raise MissingError(f"{named}: no such registry file")
+        return named
+    here = Path.cwd()
+    package = Path(__file__).parents[1]
+    places = [*(folder / FILE for folder in (here, *here.parents))]
+    places += [package / FILE, package.parent / FILE]
+    for place in places:
+        if place.is_file():
+            return place
+    raise MissingError(f"no {FILE} here, in a folder above or beside the installed package")
+
+
+def load_registry(plugins: Plugins, path: Path | None = None) -> Registry:
+    """The registry file and the presets that plugins bring (a taken name stays taken)."""
+    found = find_registry(path)
+    raw = _read(found)
+    for file in plugins.preset_files:
+        for name, preset in _read(Path(file.path)).items():
+            raw.setdefault(name, preset)
+    return Registry(raw, found)
+
+
+def _read(path: Path) -> dict[str, _Raw]:
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: {' '.join(str(error).split())}") from None
+    result: dict[str, _Raw] = {}
+    for section, value in _items(root, path, "a registry"):
+        if section.value != "presets":
+            raise UnknownName("section", section.value, ["presets"], _at(path, section))
+        for key, node in _items(value, path, "presets"):
+            if key.value in result:
+                raise UsageError(f"{_at(path, key)}: preset '{key.value}' is there twice")
+            result[key.value] = _Raw(key.value, _preset_values(node, path), _at(path, key))
+    return result
+
+
+def _preset_values(node: yaml.Node, path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in _items(node, path, "a preset"):
+        if key.value not in KEYS:
+            raise UnknownName("key", key.value, KEYS, _at(path, key))
+        values[key.value] = _plain(value)
+        _check(key.value, values[key.value], _at(path, key))
+    return values
+
+
+def _check(key: str, value: Any, where: str) -> None:
+    if key == "options" and not isinstance(value, dict):
+        raise UsageError(f"{where}: options must be a mapping")
+    if key in ("summary", "codec", "extends") and not isinstance(value, str):
+        raise UsageError(f"{where}: {key} must be text")
+    if key == "sweep":
+        numbers = isinstance(value, list) and all(
+            isinstance(v, (int, float)) and not isinstance(v, bool) for v in value
+        )
+        if not numbers or not value:
+            raise UsageError(f"{where}: sweep must be a list of numbers")
+
+
+def _items(node: yaml.Node | None, path: Path, what: str) -> list[tuple[Any, yaml.Node]]:
+    if not isinstance(node, yaml.MappingNode):
+        where = _at(path, node) if node is not None else str(path)
+        raise UsageError(f"{where}: {what} must be a mapping")
+    return list(node.value)
+
+
+def _at(path: Path, node: yaml.Node) -> str:
+    return f"{path}:{node.start_mark.line + 1}"
+
+
+def _plain(node: yaml.Node) -> Any:
+    return yaml.SafeLoader("").construct_document(node)
+
+
+def open_codec(plugins: Plugins, preset: Preset) -> Codec:
+    """The preset's codec, its options checked. Raises UsageError before any weights load."""
+    spec = plugins.codec(preset.codec)
+    cls = spec.loaded
+    options = parse_options(cls.options_class, preset.options, f"preset '{preset.name}'")
+    codec: Codec = cls(spec, options, plugins)
+    for point in preset.sweep:
+        if not spec.knob.low <= point <= spec.knob.high:
+            raise UsageError(
+                f"{preset.source}: {spec.knob.name} must be {spec.knob.low:g} to "
+                f"{spec.knob.high:g}, not {point}"
+            )
+    return codec

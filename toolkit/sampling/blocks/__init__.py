@@ -1,0 +1,1 @@
+"""Samplers that cut a level into blocks: base class, layouts, shared codebooks."""

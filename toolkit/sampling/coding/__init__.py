@@ -1,0 +1,1 @@
+"""Integers to bits and back: what samplers write into their streams."""

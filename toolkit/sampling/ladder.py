@@ -1,0 +1,141 @@
+"""The ladder of Gaussians: the interface between entropy models and coders.
+
+An entropy model hands out its levels from the top down as a generator. For encoding it yields
+a ``Target`` and is sent back the sample that was coded; what it returns in the end makes the
+pixels, which a file doesn't need. For decoding it yields the shape and is sent back the sample
+that was decoded, and returns the pixels. So each level's prior, and posterior, is computed from
+what the decoder will have (thesis, section 3.2.2, with the order of coding corrected: the level-1
+posterior, too, waits for the decoded z2).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from toolkit.sampling.contract import Array, CodedSample, Sampler, kl_bits
+from toolkit.sampling.randomness import SharedRandom
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Pixels = NDArray[np.uint8]
+
+Shape = tuple[int, int, int]
+L = TypeVar("L")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One level of the ladder, in units of its prior: draw from N(d, r^2), proposal N(0, 1)."""
+
+    name: str
+    d: Array
+    """(C, H, W)"""
+    r: Array
+    """(C, H, W), positive"""
+
+
+EncodeLadder = Generator[Target, Array, "Callable[[], Pixels]"]
+DecodeLadder = Generator[tuple[str, Shape], Array, "Pixels"]
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A coded level."""
+
+    name: str
+    coded: CodedSample
+    kl_bits: float
+
+
+@dataclass(frozen=True)
+class CodedLadder:
+    """All levels, top first, and how to make what the decoder will make of them."""
+
+    rungs: list[Rung]
+    show: Callable[[], Pixels]
+    coder_seconds: float
+
+
+def _random(seed: int, depth: int) -> SharedRandom:
+    return SharedRandom(seed, depth)
+
+
+def encode_ladder(ladder: EncodeLadder, samplers: Mapping[str, Sampler], seed: int) -> CodedLadder:
+    """Code every level with its sampler."""
+    rungs: list[Rung] = []
+    seconds = 0.0
+
+    def code(target: Target) -> Array:
+        nonlocal seconds
+        start = time.perf_counter()
+        coded = samplers[target.name].encode(target.d, target.r, _random(seed, len(rungs)))
+        seconds += time.perf_counter() - start
+        rungs.append(Rung(target.name, coded, float(kl_bits(target.d, target.r).sum())))
+        return coded.values
+
+    show = _climb(ladder, code)
+    return CodedLadder(rungs, show, seconds)
+
+
+def decode_ladder(
+    ladder: DecodeLadder, samplers: Mapping[str, Sampler], streams: Mapping[str, bytes], seed: int
+) -> tuple[Pixels, float]:
+    """Decode every level; returns the pixels and the seconds that the samplers took.
+
+    Raises ``container.BadStream`` for streams that no encoder wrote.
+    """
+    seconds = 0.0
+    depth = 0
+
+    def code(level: tuple[str, Shape]) -> Array:
+        nonlocal seconds, depth
+        name, shape = level
+        start = time.perf_counter()
+        values = samplers[name].decode(streams[name], shape, _random(seed, depth))
+        seconds += time.perf_counter() - start
+        depth += 1
+        return values
+
+    return _climb(ladder, code), seconds
+
+
+def sample_ladder(ladder: EncodeLadder, seed: int) -> tuple[list[Target], Pixels]:
+    """A plain posterior sample of every level: the targets on the way, and the pixels."""
+    targets: list[Target] = []
+
+    def code(target: Target) -> Array:
+        targets.append(target)
+        return posterior_sample(target, seed, len(targets) - 1)
+
+    return targets, _climb(ladder, code)()
+
+
+def posterior_sample(target: Target, seed: int, depth: int) -> Array:
+    """A plain sample of N(d, r^2), float32, shaped as the target; ``depth`` counts the levels
+    from the top."""
+    noise = _random(seed, depth).private().standard_normal(target.d.shape, np.float32)
+    return target.d + target.r * noise
+
+
+def theoretical_bits(targets: list[Target]) -> float:
+    """KL + 2 log2(KL + 1), in bits (Harsha et al. 2007, as in section 4.2 of the thesis)."""
+    kl = sum(float(kl_bits(target.d, target.r).sum()) for target in targets)
+    return kl + 2 * math.log2(kl + 1)
+
+
+def _climb(ladder: Generator[L, Array, R], code: Callable[[L], Array]) -> R:
+    level = next(ladder)
+    while True:
+        try:
+            level = ladder.send(code(level))
+        except StopIteration as stop:
+            end: R = stop.value
+            return end
