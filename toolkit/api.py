@@ -11,6 +11,9 @@ from toolkit.plugin.presets import load_registry, open_codec
 
 if TYPE_CHECKING:
     from toolkit.codec.base import Codec, Decoded, DecodeSettings, Pixels
+    from toolkit.codec.container_codec import ContainerCodec
+    from toolkit.format.container import Container
+    from toolkit.plugin.specs import CodecSpec
 
 
 def load(
@@ -30,44 +33,53 @@ def load(
     return open_codec(plugins, presets.preset(preset, options))
 
 
-def open_file(data: bytes, settings: DecodeSettings, plugins: Plugins | None = None) -> Codec:
-    """The codec that a coded file needs: by its header for a .qf, else by its first bytes.
-
-    Raises a ``container.BadFile`` for a file that no codec here reads.
-    """
+def codec_of_container(container: Container, plugins: Plugins) -> ContainerCodec:
+    """The codec that a .qf file names. Raises UnknownPlugin where there is none."""
+    from toolkit.codec.container_codec import ContainerCodec
     from toolkit.errors import UnknownName
-    from toolkit.format.container import UnknownPlugin, is_container, read_container
+    from toolkit.format.container import UnknownPlugin
 
-    plugins = plugins or load_plugins()
-    if not is_container(data):
-        return _open_native(data, plugins)
-    container = read_container(data)
     try:
         spec = plugins.codec(container.codec)
     except UnknownName as error:
         raise UnknownPlugin(f"the file needs a codec that isn't installed: {error}") from None
-    codec: Codec = spec.loaded.for_file(spec, container, settings, plugins)
+    codec = open_with_defaults(spec, plugins)
+    if not isinstance(codec, ContainerCodec):
+        raise UnknownPlugin(f"codec '{spec.name}' writes no .qf files")
     return codec
 
 
-def _open_native(data: bytes, plugins: Plugins) -> Codec:
+def codec_of_native_file(data: bytes, plugins: Plugins) -> Codec:
+    """The codec whose files begin as ``data`` does. Raises NotAContainer where there is none."""
     from toolkit.format.container import NotAContainer
 
     for spec in plugins.codecs.values():
         if spec.magic and any(data[at : at + len(m)] == m for at, m in spec.magic):
-            codec: Codec = spec.loaded(spec, spec.loaded.options_class(), plugins)
-            return codec
+            return open_with_defaults(spec, plugins)
     raise NotAContainer("neither a .qf file nor one of a codec that is installed")
+
+
+def open_with_defaults(spec: CodecSpec, plugins: Plugins) -> Codec:
+    """The codec with its options as they are by default: what decodes files."""
+    codec: Codec = spec.loaded(spec, spec.loaded.options_class(), plugins)
+    return codec
 
 
 def decode_file(
     data: bytes, settings: DecodeSettings | None = None, plugins: Plugins | None = None
 ) -> Decoded:
-    """Decode a coded file of any installed codec."""
-    from toolkit.codec.base import DecodeSettings
+    """Decode a coded file of any installed codec: a .qf by its header, else by its first bytes.
 
-    settings = settings or DecodeSettings()
-    return open_file(data, settings, plugins).decode(data, settings)
+    Raises a ``container.BadFile`` for a file that no codec here reads.
+    """
+    from toolkit.codec.base import DecodeSettings
+    from toolkit.format.container import is_container, read_container
+
+    settings, plugins = settings or DecodeSettings(), plugins or load_plugins()
+    if not is_container(data):
+        return codec_of_native_file(data, plugins).decode(data, settings)
+    container = read_container(data)
+    return codec_of_container(container, plugins).decode_container(container, settings)
 
 
 def decode(data: bytes) -> Pixels:

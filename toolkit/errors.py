@@ -40,3 +40,7 @@ class MissingError(ToolkitError):
     """A plugin, program, package or weights file that isn't there."""
 
     exit_status = 4
+
+
+class PluginError(MissingError):
+    """A plugin whose parts aren't what they should be."""

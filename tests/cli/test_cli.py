@@ -95,7 +95,7 @@ def test_a_sampler_in_a_single_file_works_anywhere_in_the_line(
 ) -> None:
     plugin, coded = tmp_path / "best16.py", tmp_path / "photo.qf"
     plugin.write_text(SAMPLER)
-    choice = "level1={sampler: best16}"
+    choice = "levels.level1={sampler: best16}"
     status, _, err = run("encode", photo, coded, "-o", choice, "--plugin", plugin)
     assert (status, err) == (0, "")
     assert run("--plugin", plugin, "decode", coded, tmp_path / "a.png")[0] == 0
@@ -135,8 +135,8 @@ def test_bad_files_are_refused_in_one_line(run: Run, photo: Path, tmp_path: Path
         (["encode", "{empty}", "{out}"], 3, "not an image that can be read"),
         (["encode", "{text}", "{out}"], 3, "not an image that can be read"),
         (["encode", "{photo}", "{out}", "--codec", "pln-isg"], 2, "nearest: pln-isgs"),
-        (["encode", "{photo}", "{out}", "-o", "level1.nu=99"], 2, "level1"),
-        (["encode", "{photo}", "{out}", "-o", "level1.scal=9"], 2, "nearest: scale"),
+        (["encode", "{photo}", "{out}", "-o", "levels.level1.nu=99"], 2, "level1"),
+        (["encode", "{photo}", "{out}", "-o", "levels.level1.scal=9"], 2, "nearest: scale"),
         (["encode", "{photo}", "{out}", "-o", "seed"], 2, "key.path=value"),
         (["encode", "{photo}", "{out}", "-o", "jpeg:quality=3"], 2, "isn't among"),
         (["encode", "{photo}", "{out}", "--point", "1.5"], 2, "rate must be 0 to 1"),

@@ -22,7 +22,7 @@ from toolkit.format.container import (
     write_container,
 )
 from toolkit.plugin.loader import load_plugins
-from toolkit_plugins.compressai.agreement import Disagreement
+from toolkit_plugins.hyperprior.parameter_check import Mismatch
 
 PLUGINS = load_plugins()
 POINT = 3.0
@@ -152,7 +152,7 @@ def test_other_entropy_parameters_are_reported(architecture, build):
     data = codec.encode(picture(64, 64), POINT).data
     parameters = read_container(data).parameters
     wrong = parameters[:-8] + bytes([parameters[-8] ^ 1]) + parameters[-7:]
-    with pytest.raises(Disagreement, match="entropy parameters"):
+    with pytest.raises(Mismatch, match="entropy parameters"):
         decode_file(changed(data, parameters=wrong), settings)
     wrong = parameters[:-1] + bytes([parameters[-1] ^ 1])
     with pytest.raises(BadStream, match="symbols"):

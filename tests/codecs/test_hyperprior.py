@@ -25,9 +25,9 @@ from toolkit.training.export import export
 from toolkit.training.loop import Trainer
 from toolkit.training.recipe import load_recipe
 from toolkit_plugins import hyperprior, pln
-from toolkit_plugins.compressai.agreement import Disagreement
 from toolkit_plugins.hyperprior.codec import factorized_tables
 from toolkit_plugins.hyperprior.model import Hyperprior, HyperpriorOptions
+from toolkit_plugins.hyperprior.parameter_check import Mismatch
 
 PLUGINS = load_plugins()
 RECIPE = Path(hyperprior.__file__).parent / "recipes" / "hyperprior.yaml"
@@ -99,7 +99,7 @@ def test_the_recipe_is_the_pln_s(part):
 
 
 @pytest.mark.parametrize("linear", [False, True])
-def test_tidying_sorts_the_channels_and_changes_nothing_else(linear):
+def test_sorting_the_channels_and_changes_nothing_else(linear):
     torch.manual_seed(0)
     options = HyperpriorOptions(
         widths=(4, 5, 6), latent_channels=7, hyper_width=5, hyper_channels=6, linear=linear
@@ -118,7 +118,7 @@ def test_tidying_sorts_the_channels_and_changes_nothing_else(linear):
 
     with torch.no_grad():
         image, z, bits = outcome()
-        model.tidy(x)
+        model.sort_channels(x)
         same_image, same_z, sorted_bits = outcome()
     torch.testing.assert_close(same_image, image, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(same_z, z, rtol=1e-4, atol=1e-5)
@@ -227,7 +227,7 @@ def test_mismatches_are_reported(run, build):
     data = codec.encode(picture(96, 96), 0.5).data
     container = read_container(data)
     wrong = container.parameters[:-1] + bytes([container.parameters[-1] ^ 1])
-    with pytest.raises(Disagreement):
+    with pytest.raises(Mismatch):
         decode_file(write_container(dataclasses.replace(container, parameters=wrong)), how)
     with pytest.raises(OtherModel):
         decode_file(data)

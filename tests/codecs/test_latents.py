@@ -21,7 +21,6 @@ from toolkit.errors import UnknownName, UsageError
 from toolkit.format.container import BadFile, OtherModel, Stream, read_container, write_container
 from toolkit.options import parse_options
 from toolkit.plugin.loader import load_plugins
-from toolkit_plugins.compressai.agreement import Disagreement
 from toolkit_plugins.compressai.checkpoints import AUTOREGRESSIVE
 from toolkit_plugins.compressai.latents import ARCHITECTURES
 from toolkit_plugins.hyperprior.coder import (
@@ -31,6 +30,7 @@ from toolkit_plugins.hyperprior.coder import (
     encode_gaussian,
     encode_hyper,
 )
+from toolkit_plugins.hyperprior.parameter_check import Mismatch
 
 PLUGINS = load_plugins()
 CODINGS = ("quantized", "dithered", "sampled")
@@ -224,7 +224,7 @@ def test_other_entropy_parameters_and_weights_are_reported(coding, build):
     data = codec.encode(picture(64, 64), 3).data
     parameters = read_container(data).parameters
     wrong = parameters[:-1] + bytes([parameters[-1] ^ 1])
-    with pytest.raises(Disagreement):
+    with pytest.raises(Mismatch):
         decode_file(changed(data, parameters=wrong), how)
     with pytest.raises(OtherModel):
         decode_file(data, other)

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,17 +19,19 @@ from safetensors.torch import load_file, save_file
 import toolkit
 from toolkit.api import decode_file
 from toolkit.codec.base import Codec, DecodeSettings
+from toolkit.entropy_model.base import Gaussian, Level, Size, product_of_gaussians
+from toolkit.entropy_model.base import kl_bits as kl_bits_of_logs
 from toolkit.errors import InputError, UsageError
 from toolkit.format.container import BadFile, OtherModel, read_container, write_container
+from toolkit.plugin.loader import load_plugins
 from toolkit.sampling.contract import kl_bits
 from toolkit.sampling.ladder import theoretical_bits
 from toolkit_evaluation.data.datasets import sample_paths
 from toolkit_plugins.networks.layers import GDN, InverseGDN, Normalization, interpolation_weights
-from toolkit_plugins.pln.codec import FOLDER
-from toolkit_plugins.pln.model import PLN, PLNOptions, product_of_gaussians
-from toolkit_plugins.pln.model import kl_bits as kl_bits_of_logs
+from toolkit_plugins.pln.model import PLN, PLNOptions
 
 Pixels = NDArray[np.uint8]
+FOLDER = load_plugins().entropy_model("pln").weights_folder
 
 
 def picture(height: int, width: int, channels: int = 3, seed: int = 0) -> Pixels:
@@ -62,20 +65,21 @@ def test_the_posterior_is_the_precision_weighted_product() -> None:
     rng = np.random.default_rng(0)
     mu_x, mu_p = rng.normal(0, 3, (2, 100))
     log_s_x, log_s_p = rng.normal(0, 1.5, (2, 100))
-    d, log_r, share = product_of_gaussians(
-        *(torch.from_numpy(a) for a in (mu_x, log_s_x, mu_p, log_s_p))
+    encoder, prior = (
+        Gaussian(torch.from_numpy(mean), torch.from_numpy(log_scale))
+        for mean, log_scale in ((mu_x, log_s_x), (mu_p, log_s_p))
     )
+    d, log_r = product_of_gaussians(encoder, prior)
     s_x, s_p = np.exp(log_s_x), np.exp(log_s_p)
     variance = 1 / (s_x**-2 + s_p**-2)
     mean = (mu_x * s_x**-2 + mu_p * s_p**-2) * variance
     np.testing.assert_allclose(d, (mean - mu_p) / s_p, rtol=1e-9)
     np.testing.assert_allclose(np.exp(log_r), np.sqrt(variance) / s_p, rtol=1e-9)
-    np.testing.assert_allclose(share, 1 - np.exp(log_r) ** 2, rtol=1e-9)
     assert float(log_r.max()) < 0
 
 
 @pytest.mark.parametrize("linear", [False, True])
-def test_tidying_sorts_the_channels_and_changes_nothing_else(linear: bool) -> None:
+def test_sorting_the_channels_and_changes_nothing_else(linear: bool) -> None:
     torch.manual_seed(3)
     options = PLNOptions(
         widths=(4, 5, 6),
@@ -88,21 +92,22 @@ def test_tidying_sorts_the_channels_and_changes_nothing_else(linear: bool) -> No
     model = PLN(options)
     if linear:
         torch.nn.init.normal_(model.synthesis1.linear.gain.log_gain)
-    x = torch.rand(2, 3, 128, 96)
-    blend = model.blend(torch.tensor([0.5, 0.5]))
+    x, rate = torch.rand(2, 3, 128, 96), torch.tensor([0.5, 0.5])
 
     def means() -> tuple[torch.Tensor, ...]:
-        mu_x, log_s_x = model.encode1(x, blend)
-        d2, log_r2 = model.posterior2(mu_x, blend)
-        mu_p, log_s_p = model.prior1(d2, blend)
-        d1, log_r1, _ = product_of_gaussians(mu_x, log_s_x, mu_p, log_s_p)
-        image = model.reconstruct(mu_p + d1 * torch.exp(log_s_p), blend)
-        bits = [kl_bits_of_logs(d, r).mean((0, 2, 3)) for d, r in ((d1, log_r1), (d2, log_r2))]
+        bits: list[torch.Tensor] = []
+
+        def at_mean(index: int, level: Level) -> torch.Tensor:
+            assert level.posterior is not None
+            bits.append(level.kl_bits().mean((0, 2, 3)))
+            return level.posterior.mean
+
+        image = model.walk(Size(2, 128, 96), rate, model.analyse(x, rate), at_mean)
         return image, *bits
 
     with torch.no_grad():
         image, *bits = means()
-        model.tidy(x)
+        model.sort_channels(x)
         same_image, *sorted_bits = means()
     torch.testing.assert_close(same_image, image, rtol=1e-4, atol=1e-5)
     for before, after in zip(bits, sorted_bits, strict=True):
@@ -112,7 +117,7 @@ def test_tidying_sorts_the_channels_and_changes_nothing_else(linear: bool) -> No
 
 def test_a_sharp_encoder_decides() -> None:
     one = torch.tensor([1.0])
-    d, log_r, _ = product_of_gaussians(5 * one, -6 * one, -2 * one, 0 * one)
+    d, log_r = product_of_gaussians(Gaussian(5 * one, -6 * one), Gaussian(-2 * one, 0 * one))
     assert float(d) == pytest.approx(7, rel=1e-4)
     assert float(torch.exp(log_r)) == pytest.approx(np.exp(-6), rel=1e-4)
 
@@ -256,9 +261,9 @@ def test_the_reconstruction_is_made_when_asked_for_and_goes_along(
     made: list[None] = []
     reconstruct = PLN.reconstruct
 
-    def counted(self: PLN, z1: torch.Tensor, blend: torch.Tensor) -> torch.Tensor:
+    def counted(self: PLN, *arguments: Any) -> torch.Tensor:
         made.append(None)
-        return reconstruct(self, z1, blend)
+        return reconstruct(self, *arguments)
 
     monkeypatch.setattr(PLN, "reconstruct", counted)
     encoded = codec.encode(picture(64, 96), 0.5)

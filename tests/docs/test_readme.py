@@ -47,7 +47,7 @@ def test_the_sampler_in_one_file_is_short_and_codes(
     (source,) = [block for block in blocks("python") if "class Best16" in block]
     assert source.count("\n") <= 40
     (tmp_path / "best16.py").write_text(source)
-    options = ("--plugin", "best16.py", "--codec", "pln-fast", "-o", "level1.sampler=best16")
+    options = ("--plugin", "best16.py", "--codec", "pln-fast", "-o", "levels.level1.sampler=best16")
     assert toolkit_call(monkeypatch, "encode", "photo.png", "photo.qf", *options) == 0
     decode = ("decode", "photo.qf", "out.png", "--plugin", "best16.py")
     assert toolkit_call(monkeypatch, *decode) == 0

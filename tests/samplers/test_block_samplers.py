@@ -259,7 +259,10 @@ def test_cut_streams_are_refused() -> None:
 )
 def test_presets_code_pictures(name: str) -> None:
     registry = load_registry(PLUGINS, Path(__file__).parents[2] / "registry.yaml")
-    options = {"level1.bits": 9, "level2.bits": 9}  # smaller codebooks are made faster
+    options = {
+        "levels.level1.bits": 9,
+        "levels.level2.bits": 9,
+    }  # smaller codebooks are made faster
     codec = open_codec(PLUGINS, registry.preset(name, options))
     y, x = np.mgrid[:64, :64]
     pixels = np.stack([x * 2, y * 3, 128 + 60 * np.sin(x / 9)], 2).clip(0, 255).astype(np.uint8)

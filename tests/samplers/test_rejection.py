@@ -245,7 +245,8 @@ def test_the_preset_takes_the_counts_that_ship() -> None:
     registry = load_registry(plugins, Path(__file__).parents[2] / "registry.yaml")
     codec = open_codec(plugins, registry.preset("pln-rejection"))
     sent = open_codec(
-        plugins, registry.preset("pln-rejection", {"level1.counts": "", "level2.counts": ""})
+        plugins,
+        registry.preset("pln-rejection", {"levels.level1.counts": "", "levels.level2.counts": ""}),
     )
     encoded = codec.encode(picture(), 0.5)
     assert len(encoded.data) < len(sent.encode(picture(), 0.5).data)
@@ -267,7 +268,7 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(2):
         Image.fromarray(np.roll(picture(), 9 * number, 1)).save(tmp_path / f"images/{number}.png")
     command = ["counts", str(tmp_path / "images"), "--out", str(tmp_path / "new/my"), "-o"]
-    command += ["level1.bits=5", "--point", "0.2", "--point", "0.9", "--alpha", "0.02"]
+    command += ["levels.level1.bits=5", "--point", "0.2", "--point", "0.9", "--alpha", "0.02"]
     monkeypatch.setattr("sys.argv", ["toolkit", *command])
     with pytest.raises(SystemExit) as stopped:
         cli.main()

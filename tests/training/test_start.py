@@ -14,18 +14,39 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from training_runs import SMALL, make_photos, recipe, said_of, trainer
 
+from toolkit.entropy_model.base import (
+    Gaussian,
+    kl_bits,
+    product_of_gaussians,
+    standard_prior,
+)
 from toolkit.errors import InputError, MissingError
 from toolkit.format.weights import load_weights
 from toolkit.options import parse_options
 from toolkit.training.export import export
 from toolkit.training.loop import Trainer
 from toolkit_plugins.hyperprior.model import Hyperprior
-from toolkit_plugins.pln.model import PLN, PLNOptions, kl_bits, product_of_gaussians
+from toolkit_plugins.pln.model import PLN, PLNOptions
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_photos(tmp_path_factory.mktemp("photos"))
+
+
+def latents_of(model: Any, x: torch.Tensor, rate: torch.Tensor) -> torch.Tensor:
+    """Encoder means of the level nearest the image, (B, C, h, w)."""
+    known = rate if isinstance(model, PLN) else model.blend(rate)
+    latents: torch.Tensor = model.analyse(x, known)[0]
+    return latents
+
+
+def image_of(model: Any, latents: torch.Tensor, rate: torch.Tensor) -> torch.Tensor:
+    """What the synthesis makes of them, (B, 3, H, W)."""
+    if isinstance(model, PLN):
+        return model.reconstruct((latents,), rate)
+    image: torch.Tensor = model.reconstruct(latents, model.blend(rate))
+    return image
 
 
 def test_more_channels_begin_where_fewer_ended(photos: Path, tmp_path: Path) -> None:
@@ -40,15 +61,14 @@ def test_more_channels_begin_where_fewer_ended(photos: Path, tmp_path: Path) -> 
     x, rate = torch.rand(1, 3, 96, 96), torch.tensor([0.3])
     blend = before.blend(rate)
     with torch.no_grad():
-        means, _ = before.encode1(x, blend)
-        wider, _ = after.encode1(x, blend)
+        means, wider = (latents_of(model, x, rate) for model in (before, after))
         assert torch.allclose(wider[:, :6], means[:, :6], atol=1e-5)
         # the new channels aren't looked at yet, and the idle old ones no more
         means[:, 6:] = 0
-        for f in (PLN.reconstruct, PLN.posterior2):
-            old, new = f(before, means, blend), f(after, wider, blend)
-            old, new = (old, new) if isinstance(old, torch.Tensor) else (old[0], new[0])
-            assert torch.allclose(new, old, atol=1e-4)
+        shown = [image_of(*known, rate) for known in ((before, means), (after, wider))]
+        assert torch.allclose(shown[1], shown[0], atol=1e-4)
+        upper = [m.analysis2(z, blend)[0] for m, z in ((before, means), (after, wider))]
+        assert torch.allclose(upper[1], upper[0], atol=1e-4)
     wide.train_step()
     decoder = after.synthesis1.ups[0].conv.weight
     assert float(decoder[:, 6:].detach().abs().max()) > 0  # training finds them
@@ -89,12 +109,10 @@ def test_new_channels_on_linear_paths_show_what_was_missing(
     errors = []
     with torch.no_grad():
         for model in models:
-            blend = model.blend(torch.ones(len(x)))
-            latents = (model.encode1 if kind == "pln" else model.analyse)(x, blend)[0]
-            errors.append(float((model.reconstruct(latents, blend) - x).square().mean()))
-            assert all(
-                b.isfinite().all() for b in model.training_pass(x, blend[:, 0]).bits.values()
-            )
+            rate = torch.ones(len(x))
+            shown = image_of(model, latents_of(model, x, rate), rate)
+            errors.append(float((shown - x).square().mean()))
+            assert all(b.isfinite().all() for b in model.training_pass(x, 0 * rate).bits.values())
     assert errors[-1] < 0.5 * errors[0]
     assert all(more < 0.9 * fewer for fewer, more in itertools.pairwise(errors))
 
@@ -108,18 +126,17 @@ def test_new_channels_carry_nothing_below_the_rate_where_they_open(
     change = torch.zeros(1, 12, 1, 1)
     change[:, 8:] = 1
     for rate, shut in ((0.5, True), (1.0, False)):
-        blend = wide.blend(torch.tensor([rate]))
+        at = torch.tensor([rate])
         with torch.no_grad():
-            if kind == "pln":
-                latents, log_scale = wide.encode1(x, blend)
-                bits = kl_bits(*product_of_gaussians(latents, log_scale, *(0 * latents,) * 2)[:2])
-                idle = float(bits[:, 8:].mean()) < 1e-4
-                before = narrow.encode1(x, blend)[0]
+            latents, before = (latents_of(model, x, at) for model in (wide, narrow))
+            if isinstance(wide, PLN):
+                encoder = Gaussian(*wide.analyse(x, at)[:2])
+                posterior = product_of_gaussians(encoder, standard_prior(latents))
+                idle = float(kl_bits(*posterior)[:, 8:].mean()) < 1e-4
             else:
-                latents, before = (model.analyse(x, blend)[0] for model in (wide, narrow))
                 idle = float(latents[:, 8:].abs().max()) < 0.5
-            image = wide.reconstruct(latents + change, blend)
-            same = torch.allclose(image, narrow.reconstruct(before, blend), atol=1e-3)
+            image = image_of(wide, latents + change, at)
+            same = torch.allclose(image, image_of(narrow, before, at), atol=1e-3)
         assert idle == shut
         assert same == shut
 
@@ -158,8 +175,8 @@ def test_gains_stay_with_their_lambda(photos: Path, tmp_path: Path) -> None:
     after = wide.parts["model"]
     x = torch.rand(1, 3, 96, 96)
     with torch.no_grad():
-        ours = after.encode1(x, after.blend(torch.tensor([2 / 3])))
-        theirs = model.encode1(x, model.blend(torch.tensor([1 / 3])))
+        ours = after.analyse(x, torch.tensor([2 / 3]))[:2]
+        theirs = model.analyse(x, torch.tensor([1 / 3]))[:2]
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(ours, theirs, strict=True))
 
 

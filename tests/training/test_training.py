@@ -111,7 +111,9 @@ def test_weights_say_what_laplace_scale_was_learned(photos: Path, tmp_path: Path
     assert 0 < objective["laplace_scale"] < 0.5
     assert f'"laplace_scale": {objective["laplace_scale"]}' in (tmp_path / "pln.md").read_text()
     pixels = np.asarray(Image.open(photos / "0.png"))
-    codecs = (toolkit.load("pln-fast", {"weights": str(weights), "effort": n}) for n in (0, 2))
+    codecs = (
+        toolkit.load("pln-fast", {"weights": str(weights), "refinement_steps": n}) for n in (0, 2)
+    )
     plain, refined = (codec.encode(pixels, 0.5) for codec in codecs)
     assert plain.data != refined.data
 

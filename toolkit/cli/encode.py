@@ -37,12 +37,12 @@ def encode(
     target_bpp: Annotated[
         float | None, typer.Option(min=0, help="The same, in bits per pixel.")
     ] = None,
-    effort: Annotated[
+    refinement_steps: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="Gradient steps that fit the code to this picture (codec pln): smaller files "
-            "at the same quality, slower to make, no slower to decode. As -o effort=N.",
+            help="Gradient steps that fit the code to this picture: smaller files at the same "
+            "quality, slower to make, no slower to decode. As -o refinement_steps=N.",
         ),
     ] = None,
     option: OptionList = None,
@@ -57,8 +57,8 @@ def encode(
     from toolkit.plugin.presets import open_codec
 
     here = session()
-    effort_option = [] if effort is None else [f"effort={effort}"]
-    (preset,) = presets_with_options(here.registry, [codec], [*(option or []), *effort_option])
+    steps = [] if refinement_steps is None else [f"refinement_steps={refinement_steps}"]
+    (preset,) = presets_with_options(here.registry, [codec], [*(option or []), *steps])
     coder = open_codec(here.plugins, preset)
     if sum(value is not None for value in (point, target_bytes, target_bpp)) > 1:
         raise UsageError("--point, --target-bytes and --target-bpp exclude each other")
@@ -97,17 +97,17 @@ def _within(
 ) -> tuple[float, Encoded]:
     """The point at which the file comes to ``target_bytes``, and that file.
 
-    The point is looked for without effort, which takes a dozen files; where the codec can't
+    The point is looked for without refinement, which takes a dozen files; where the codec can't
     fill the wanted size from there, again with it. Raises InputError where no file is so small.
     """
     from toolkit.errors import UsageError
     from toolkit.plugin.presets import open_codec
     from toolkit_evaluation.run.target import find_point
 
-    coder = open_codec(plugins, preset)
+    coder, steps = open_codec(plugins, preset), "refinement_steps"
     target = _at_most(target_bytes, pixels)
-    if preset.options.get("effort"):
-        quick = open_codec(plugins, replace(preset, options={**preset.options, "effort": 0}))
+    if preset.options.get(steps):
+        quick = open_codec(plugins, replace(preset, options={**preset.options, steps: 0}))
         point = find_point(quick, pixels, target, {})
         with suppress(UsageError):
             return point, coder.encode_within(pixels, point, target_bytes)

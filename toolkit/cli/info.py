@@ -13,6 +13,7 @@ from toolkit.cli.options import JsonFlag
 
 def info(file: Annotated[Path, typer.Argument(help="A .qf file.")], json: JsonFlag = False) -> None:
     """Show the header and the streams of a .qf file; no weights needed, nothing decoded."""
+    from toolkit.api import codec_of_container
     from toolkit.errors import ToolkitError
     from toolkit.format.container import read_container, read_file, read_header
 
@@ -35,8 +36,7 @@ def info(file: Annotated[Path, typer.Argument(help="A .qf file.")], json: JsonFl
         "streams": [{"name": s.name, "bytes": len(s.data)} for s in container.streams],
     }
     try:
-        spec = session().plugins.codec(header.codec)
-        told |= spec.loaded.describe(container, session().plugins)
+        told |= codec_of_container(container, session().plugins).describe(container)
     except ToolkitError as error:
         told["note"] = str(error)
     if json:

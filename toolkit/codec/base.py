@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image as PILImage
 
-    from toolkit.format.container import Container
     from toolkit.plugin.loader import Plugins
     from toolkit.plugin.specs import CodecSpec
 
@@ -130,6 +129,11 @@ class Codec(ABC):
         Raises InputError for an image that can't be read or coded, UsageError for a point
         outside the knob's range.
         """
+        self.check_point(point)
+        return self.encode_pixels(as_pixels(image), point)
+
+    def check_point(self, point: float) -> None:
+        """Raises UsageError for a point outside the knob's range."""
         knob = self.spec.knob
         if not knob.low <= point <= knob.high:
             raise UsageError(
@@ -137,7 +141,6 @@ class Codec(ABC):
             )
         if knob.integer and point != int(point):
             raise UsageError(f"{self.spec.name}: {knob.name} must be whole, not {point:g}")
-        return self.encode_pixels(as_pixels(image), point)
 
     def encode_within(self, image: ImageLike, point: float, max_bytes: int) -> Encoded:
         """As ``encode``, in at most ``max_bytes``; a codec that can fill them does.
@@ -169,22 +172,6 @@ class Codec(ABC):
         sample of those above; None for a codec that has none. For looking at (cross-sections
         of the latent space: thesis, figures 3.3 and 4.3 to 4.8); coding doesn't need it."""
         return None
-
-    @classmethod
-    def for_file(
-        cls,
-        spec: CodecSpec,
-        container: Container,
-        settings: DecodeSettings,
-        plugins: Plugins | None = None,
-    ) -> Codec:
-        """The codec that decodes ``container``; its options come from the file alone."""
-        return cls(spec, cls.options_class(), plugins)
-
-    @classmethod
-    def describe(cls, container: Container, plugins: Plugins) -> dict[str, Any]:
-        """What ``toolkit info`` can say of a file beyond its header; decodes nothing."""
-        return {}
 
     def require(self, points: Sequence[float]) -> None:
         """Make sure that all that coding at ``points`` takes is there, or fetch it.

@@ -12,7 +12,7 @@ import importlib.metadata
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -128,30 +128,34 @@ class Plugins:
             self.preset_files.append(item)
             record.provides.append(f"presets {item.path}")
             return
-        kind, table = self._table(item)
-        owner = self._providers.get((kind, item.name))
-        if owner is not None:
-            raise ValueError(
-                f"{kind} '{item.name}' is provided by {owner.name} ({owner.origin}) already"
-            )
+        item = replace(item, provider=f"{record.name} ({record.origin})")
+        coded = [item.codec_spec] if isinstance(item, EntropyModelSpec) else []
+        for spec in (item, *coded):
+            owner = self._providers.get((spec.kind, spec.name))
+            if owner is not None:
+                by = f"{owner.name} ({owner.origin})"
+                raise ValueError(f"{spec.kind} '{spec.name}' is provided by {by} already")
+        if problem := item.problem_if_imported():
+            raise TypeError(problem)
         self._check_tag(item)
-        self._providers[kind, item.name] = record
-        table[item.name] = item
-        record.provides.append(f"{kind} {item.name}")
+        for spec in (item, *coded):
+            self._providers[spec.kind, spec.name] = record
+            self._tables[type(spec)][spec.name] = spec
+        record.provides.append(f"{item.kind} {item.name}")
 
     def _check_tag(self, item: Any) -> None:
         for other in self.samplers.values() if isinstance(item, SamplerSpec) else ():
             if other.tag == item.tag:
                 raise ValueError(f"sampler '{item.name}': tag '{item.tag}' is {other.name}'s")
 
-    def _table(self, item: Spec) -> tuple[str, dict[str, Any]]:
-        if isinstance(item, CodecSpec):
-            return "codec", self.codecs
-        if isinstance(item, EntropyModelSpec):
-            return "entropy model", self.entropy_models
-        if isinstance(item, SamplerSpec):
-            return "sampler", self.samplers
-        return "metric", self.metrics
+    @property
+    def _tables(self) -> dict[type[Spec], dict[str, Any]]:
+        return {
+            CodecSpec: self.codecs,
+            EntropyModelSpec: self.entropy_models,
+            SamplerSpec: self.samplers,
+            MetricSpec: self.metrics,
+        }
 
 
 _YIELDING: dict[str, type[Any]] = {

@@ -32,6 +32,7 @@ from toolkit.options import identity, parse_options
 if TYPE_CHECKING:
     from toolkit.codec.base import Codec
     from toolkit.plugin.loader import Plugins
+    from toolkit.plugin.specs import CodecSpec
 
 FILE = "registry.yaml"
 KEYS = ("summary", "codec", "extends", "options", "sweep")
@@ -171,7 +172,21 @@ def load_registry(plugins: Plugins, path: Path | None = None) -> Registry:
     for file in plugins.preset_files:
         for name, preset in _read(Path(file.path)).items():
             raw.setdefault(name, preset)
+    for spec in plugins.codecs.values():
+        raw.setdefault(spec.name, _without_preset(spec))
     return Registry(raw, found)
+
+
+def _without_preset(spec: CodecSpec) -> _Raw:
+    """What a codec that no preset is named after can be called by: its name, its defaults."""
+    knob = spec.knob
+    sweep = [knob.low + i / 4 * (knob.high - knob.low) for i in range(5)]
+    values = {
+        "summary": spec.summary,
+        "codec": spec.name,
+        "sweep": [round(point) for point in sweep] if knob.integer else sweep,
+    }
+    return _Raw(spec.name, values, f"codec '{spec.name}'")
 
 
 def _read(path: Path) -> dict[str, _Raw]:

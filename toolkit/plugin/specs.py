@@ -11,11 +11,14 @@ import importlib
 import importlib.util
 import re
 import shutil
+import sys
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
-from toolkit.errors import MissingError
+from toolkit.errors import MissingError, PluginError
+from toolkit.plugin.contracts import metric_problem, model_problem, subclass_problem
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9+._-]{0,39}")
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -35,6 +38,10 @@ class Spec:
     """Programs (``bpgenc``) and Python packages (``python:av``) without which it can't run."""
     reference: str = ""
     """Where it was published."""
+    provider: str = field(default="", kw_only=True)
+    """The plugin it came from, and where that is from; filled in on loading."""
+
+    kind: ClassVar[str] = "thing"
 
     def __post_init__(self) -> None:
         if not (isinstance(self.name, str) and _NAME.fullmatch(self.name)):
@@ -57,9 +64,32 @@ class Spec:
             raise MissingError(f"'{self.name}' needs {', '.join(absent)}: not installed")
         module, _, attribute = self.factory.partition(":")
         try:
-            return getattr(importlib.import_module(module), attribute)
+            found = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError, OSError) as error:
             raise MissingError(f"'{self.name}' can't be loaded: {error}") from error
+        if problem := self.problem(found):
+            raise PluginError(self.complaint(problem))
+        return found
+
+    def problem(self, found: Any) -> str:
+        """Why ``found``, which ``factory`` names, can't be what it should; empty if it can."""
+        return ""
+
+    def complaint(self, problem: str) -> str:
+        """``problem`` with plugin, kind and name."""
+        plugin = f"plugin {self.provider}: " if self.provider else ""
+        return f"{plugin}{self.kind} '{self.name}': {self.factory} {problem}"
+
+    def problem_if_imported(self) -> str:
+        """``problem`` of what ``factory`` names, as a complaint, where its module has been imported
+        already; imports nothing."""
+        module, _, attribute = self.factory.partition(":")
+        if module not in sys.modules:
+            return ""
+        if not hasattr(sys.modules[module], attribute):
+            return self.complaint("isn't there")
+        problem = self.problem(getattr(sys.modules[module], attribute))
+        return self.complaint(problem) if problem else ""
 
 
 def _present(need: str) -> bool:
@@ -95,6 +125,13 @@ class CodecSpec(Spec):
     state: str = ""
     """``package.module:function`` that tells, given the name, what else isn't there (weights); it
     must be quick. Empty where there is nothing to tell."""
+    model: EntropyModelSpec | None = None
+    """The entropy model that it codes with, for codecs that come with a model."""
+
+    kind: ClassVar[str] = "codec"
+
+    def problem(self, found: Any) -> str:
+        return subclass_problem(found, "toolkit.codec.base:Codec")
 
     def lacking(self) -> str:
         """What ``state`` tells: one line, empty if all is there."""
@@ -104,8 +141,49 @@ class CodecSpec(Spec):
 
 @dataclass(frozen=True)
 class EntropyModelSpec(Spec):
-    """A trainable network with a prior; ``factory`` names an ``nn.Module`` class with an
-    ``Options`` class in its attribute ``options_class`` and a ``training_pass``."""
+    """An entropy model, and with it a codec of the same name.
+
+    ``factory`` names an ``nn.Module`` class with an ``Options`` class in its attribute
+    ``options_class`` and a ``training_pass``: a subclass of
+    ``toolkit.entropy_model.base.LadderModel`` for one that sends samples.
+    """
+
+    codec: str = "toolkit.codec.ladder_codec:LadderCodec"
+    """``package.module:Name`` of the codec class that codes with it, a ``ContainerCodec``. Models
+    that quantize bring their own."""
+    codec_needs: tuple[str, ...] = ()
+    """As ``needs``, for coding; ``needs`` is for training."""
+    knob: Knob = field(default=Knob("rate", 0.0, 1.0))
+    state: str = ""
+    """As of ``CodecSpec``."""
+
+    kind: ClassVar[str] = "entropy model"
+
+    def problem(self, found: Any) -> str:
+        return model_problem(found)
+
+    @property
+    def weights_folder(self) -> Path:
+        """Where shipped weights lie: ``weights`` beside the module that ``factory`` names."""
+        found = importlib.util.find_spec(self.factory.partition(":")[0])
+        if found is None or found.origin is None:
+            raise MissingError(f"'{self.name}' can't be loaded: no module for {self.factory}")
+        return Path(found.origin).parent / "weights"
+
+    @property
+    def codec_spec(self) -> CodecSpec:
+        """The codec that comes with the model."""
+        return CodecSpec(
+            self.name,
+            self.summary,
+            self.codec,
+            needs=self.codec_needs,
+            reference=self.reference,
+            knob=self.knob,
+            state=self.state,
+            model=self,
+            provider=self.provider,
+        )
 
 
 @dataclass(frozen=True)
@@ -114,6 +192,11 @@ class SamplerSpec(Spec):
 
     tag: str = ""
     """Short name in files, up to 4 characters; the name where it is empty."""
+
+    kind: ClassVar[str] = "sampler"
+
+    def problem(self, found: Any) -> str:
+        return subclass_problem(found, "toolkit.sampling.contract:Sampler")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -129,6 +212,11 @@ class MetricSpec(Spec):
 
     higher_is_better: bool = True
     unit: str = ""
+
+    kind: ClassVar[str] = "metric"
+
+    def problem(self, found: Any) -> str:
+        return metric_problem(found)
 
     def prepare(self) -> None:
         """Raises MissingError where anything that the metric needs isn't there."""

@@ -13,7 +13,7 @@ import torch
 from toolkit.format.files import write_bytes_atomically
 from toolkit.format.tensors import pack
 from toolkit.options import to_mapping
-from toolkit.training.objective import RateDistortion, TidyModel
+from toolkit.training.objective import RateDistortion, SortsChannels
 
 if TYPE_CHECKING:
     from toolkit.training.loop import Trainer
@@ -33,9 +33,9 @@ def export(trainer: Trainer) -> Path:
         "options": json.dumps(options),
         "objective": json.dumps(objective),
     }
-    if isinstance(model, TidyModel) and trainer.held:
+    if isinstance(model, SortsChannels) and trainer.held:
         model = copy.deepcopy(model)  # a checkpoint made later still fits its optimiser
-        model.tidy(torch.cat([trainer.held_out_image(path) for path in trainer.held]))
+        model.sort_channels(torch.cat([trainer.held_out_image(path) for path in trainer.held]))
     path = trainer.out / f"{recipe.model}.safetensors"
     write_bytes_atomically(path, save(pack(model.state_dict()), metadata))
     rows = trainer.validate()

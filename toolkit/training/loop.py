@@ -23,7 +23,7 @@ from toolkit.options import to_mapping
 from toolkit.training.data import Crops, image_files, load_rgb, split
 from toolkit.training.device import ThreadTuner, autocast, choose_device, choose_precision
 from toolkit.training.log import TrainingLog
-from toolkit.training.objective import GrowingModel, RateDistortion, TrainableModel
+from toolkit.training.objective import AddsChannels, RateDistortion, TrainableModel
 from toolkit.training.optim import MixedOptimizer, learning_rate_scale
 from toolkit.training.recipe import Recipe, Start
 from toolkit.training.start import begin_with
@@ -77,11 +77,11 @@ class Trainer:
     def _begin(self, model: nn.Module, start: Start) -> None:
         objective = self.recipe.objective
         known = begin_with(model, self.recipe.model, start, objective)
-        if isinstance(model, GrowingModel) and known is not None:
+        if isinstance(model, AddsChannels) and known is not None:
             batches = range(FIRST_STEP_OF_GROWTH, FIRST_STEP_OF_GROWTH + GROWTH_BATCHES)
             crops = (self.crops.batch(step, self.crop, 4) for step in batches)
             images = [torch.from_numpy(c).float() / 255 for c in crops]
-            model.grow(images, known, start.opens, objective)
+            model.add_channels(images, known, start.opens, objective)
 
     # -- state -----------------------------------------------------------------
 

@@ -33,19 +33,19 @@ class TrainableModel(Protocol):
 
 
 @runtime_checkable
-class TidyModel(Protocol):
+class SortsChannels(Protocol):
     """A model that can rearrange its weights before they are exported."""
 
-    def tidy(self, x: Tensor) -> None:
+    def sort_channels(self, x: Tensor) -> None:
         """Rearrange, by what images (B, 3, H, W) show, without changing what is computed."""
         ...
 
 
 @runtime_checkable
-class GrowingModel(Protocol):
+class AddsChannels(Protocol):
     """A model that can begin with the weights of one that has fewer channels."""
 
-    def grow(
+    def add_channels(
         self, images: Sequence[Tensor], known: int, opens: float, objective: Objective
     ) -> None:
         """Put latent channels from ``known`` on to use, on images (B, 3, H, W), from the rate

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from toolkit.codec.base import DecodeSettings
 from toolkit.errors import UnknownName, UsageError
-from toolkit.format.container import BadStream, Container
+from toolkit.format.container import BadStream
 from toolkit_plugins.compressai.checkpoints import (
     AUTOREGRESSIVE,
     Source,
@@ -17,10 +16,13 @@ from toolkit_plugins.compressai.checkpoints import (
     locate,
     what_codes,
 )
-from toolkit_plugins.compressai.conditional import CompressAIModel, GaussianModel
+from toolkit_plugins.compressai.conditional import CompressAIModel
+from toolkit_plugins.hyperprior.gaussian import GaussianModel
 from toolkit_plugins.hyperprior.latent_codec import LatentCodec, LatentOptions
 
 if TYPE_CHECKING:
+    from toolkit.codec.base import DecodeSettings
+    from toolkit.format.container import Container
     from toolkit.plugin.loader import Plugins
     from toolkit.plugin.specs import CodecSpec
 
@@ -95,18 +97,18 @@ class LatentsCodec(LatentCodec):
         sources = {self.source(float(point)) for point in points}
         return {**super().identity(), **what_codes(sources)}
 
-    @classmethod
-    def for_file(
-        cls,
-        spec: CodecSpec,
-        container: Container,
-        settings: DecodeSettings,
-        plugins: Plugins | None = None,
-    ) -> LatentsCodec:
+    def model_of_file(
+        self, container: Container, point: float, settings: DecodeSettings
+    ) -> GaussianModel:
+        architecture, metric = _PREAMBLE.unpack_from(container.parameters)
         try:
-            architecture, metric = _PREAMBLE.unpack_from(container.parameters)
             known = {"architecture": ARCHITECTURES[architecture], "metric": METRICS[metric]}
-        except (struct.error, IndexError):
-            raise BadStream(f"codec '{spec.name}': parameters that no encoder writes") from None
-        weights = "" if settings.weights is None else str(settings.weights)
-        return cls(spec, LatentsOptions(weights=weights, **known), plugins)
+        except IndexError:
+            raise BadStream(f"codec '{self.spec.name}': parameters no encoder writes") from None
+        given = settings.weights
+        weights = self.options.weights if given is None else str(given)
+        options = LatentsOptions(weights=weights, **known)
+        try:
+            return LatentsCodec(self.spec, options, self.plugins).model(point)
+        except UsageError as error:  # a quality between two
+            raise BadStream(str(error)) from None

@@ -12,20 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import numpy as np
 
-from toolkit.codec.alpha import decode_alpha, encode_alpha
-from toolkit.codec.base import Codec, Decoded, DecodeSettings, Encoded, as_rgb, from_rgb, mode_of
+from toolkit.codec.base import Decoded, DecodeSettings
+from toolkit.codec.container_codec import ContainerCodec, Payload, Room
 from toolkit.errors import InputError, MissingError, UsageError
-from toolkit.format.container import (
-    BadStream,
-    Container,
-    OtherModel,
-    Stream,
-    parts_in_bits,
-    read_container,
-    write_container,
-)
+from toolkit.format.container import BadStream, Container, OtherModel, Stream
 from toolkit.options import Options
-from toolkit_plugins.compressai.agreement import HASH_BYTES, Disagreement
 from toolkit_plugins.compressai.checkpoints import (
     VARIABLE_RATE,
     Source,
@@ -33,24 +24,22 @@ from toolkit_plugins.compressai.checkpoints import (
     locate,
     what_codes,
 )
-from toolkit_plugins.compressai.images import to_network
 from toolkit_plugins.compressai.rans import compress, multiple, stream_count
 from toolkit_plugins.compressai.remote import Job
 from toolkit_plugins.compressai.sandbox import CallFailed, Limits, Sandbox
+from toolkit_plugins.hyperprior.images import to_network
+from toolkit_plugins.hyperprior.parameter_check import HASH_BYTES, Mismatch
 
 if TYPE_CHECKING:
     from toolkit.codec.base import Pixels
-    from toolkit.plugin.loader import Plugins
     from toolkit.plugin.specs import CodecSpec
 
-STREAM_VERSION = 1
 METRICS: tuple[Literal["mse", "ms-ssim"], ...] = ("mse", "ms-ssim")
 STREAMS = ("y", "z")
-ALPHA = "a"
 _PARAMETERS = struct.Struct(f"<Bf{2 * HASH_BYTES}s")  # metric, quality, hashes
 _RAISED_AGAIN: dict[str, type[Exception]] = {
     error.__name__: error
-    for error in (Disagreement, OtherModel, BadStream, MissingError, InputError, UsageError)
+    for error in (Mismatch, OtherModel, BadStream, MissingError, InputError, UsageError)
 }
 _MB = 2**20
 
@@ -73,7 +62,7 @@ def sandbox() -> Sandbox:
     return Sandbox("toolkit_plugins.compressai.remote")
 
 
-class QuantizedCodec(Codec):
+class QuantizedCodec(ContainerCodec):
     """One of CompressAI's architectures; the spec's name is its name there.
 
     Encoding runs in this process. Decoding, by a range coder that can crash on damaged input,
@@ -95,65 +84,40 @@ class QuantizedCodec(Codec):
     def identity(self) -> dict[str, Any]:
         points = range(int(self.spec.knob.low), int(self.spec.knob.high) + 1)
         sources = {self.source(float(point)) for point in points}
-        return {"stream_version": STREAM_VERSION, **what_codes(sources)}
+        return {"stream_version": self.stream_version, **what_codes(sources)}
 
     # -- coding ----------------------------------------------------------------
 
-    def encode_pixels(self, pixels: Pixels, point: float) -> Encoded:
+    def encode_rgb(self, rgb: Pixels, point: float, room: Room | None = None) -> Payload:
         point = float(np.float32(point))
         network = load_network(self.source(point))
-        image = to_network(as_rgb(pixels), multiple(self.spec.name))
-        coded = compress(network, image, point)
-        streams = [Stream(n, s) for n, s in zip(STREAMS, coded.strings, strict=False)]
-        if pixels.shape[2] == 4:
-            streams.append(Stream(ALPHA, encode_alpha(pixels[:, :, 3])))
+        coded = compress(network, to_network(rgb, multiple(self.spec.name)), point)
         metric = METRICS.index(self.options.metric)
-        container = Container(
-            width=pixels.shape[1],
-            height=pixels.shape[0],
-            mode=mode_of(pixels),
-            codec=self.spec.name,
-            stream_version=STREAM_VERSION,
-            fingerprint=network.fingerprint,
-            parameters=_PARAMETERS.pack(metric, point, coded.digest),
-            streams=tuple(streams),
+        return Payload(
+            _PARAMETERS.pack(metric, point, coded.digest),
+            tuple(Stream(n, s) for n, s in zip(STREAMS, coded.strings, strict=False)),
+            network.fingerprint,
         )
-        return Encoded(write_container(container), parts=parts_in_bits(container))
 
-    @classmethod
-    def for_file(
-        cls,
-        spec: CodecSpec,
-        container: Container,
-        settings: DecodeSettings,
-        plugins: Plugins | None = None,
-    ) -> QuantizedCodec:
-        metric = METRICS[_parameters(spec, container)[0]]
-        weights = "" if settings.weights is None else str(settings.weights)
-        return cls(spec, QuantizedOptions(metric=metric, weights=weights), plugins)
-
-    def decode(self, data: bytes, settings: DecodeSettings = DecodeSettings()) -> Decoded:
-        container = read_container(data)
-        _, point, digest = _parameters(self.spec, container)
-        names = [*STREAMS[: stream_count(self.spec.name)], *[ALPHA] * (container.mode == "RGBA")]
+    def decode_rgb(self, container: Container, settings: DecodeSettings) -> Decoded:
+        metric, point, digest = _parameters(self.spec, container)
+        names = list(STREAMS[: stream_count(self.spec.name)])
         if [stream.name for stream in container.streams] != names:
             raise BadStream(f"codec '{self.spec.name}': the streams must be {', '.join(names)}")
-        height, width = container.height, container.width
-        alpha = None
-        if container.mode == "RGBA":
-            alpha = decode_alpha(container.stream(ALPHA), height, width)
         job = Job(
-            [stream.data for stream in container.streams if stream.name != ALPHA],
+            [stream.data for stream in container.streams],
             digest,
             container.fingerprint or b"",
             point,
-            height,
-            width,
+            container.height,
+            container.width,
             settings.precision,
             settings.threads or 1,
         )
-        rgb = self._run(job)
-        return Decoded(from_rgb(rgb, container.mode, alpha))
+        given = settings.weights
+        weights = self.options.weights if given is None else str(given)
+        options = msgspec.structs.replace(self.options, metric=METRICS[metric], weights=weights)
+        return Decoded(QuantizedCodec(self.spec, options, self.plugins)._run(job))
 
     def _run(self, job: Job) -> Pixels:
         setup = msgspec.msgpack.encode(self.source(job.point))
@@ -177,10 +141,6 @@ def _limits(pixels: int) -> Limits:
 
 def _parameters(spec: CodecSpec, container: Container) -> tuple[int, float, bytes]:
     """(metric, quality, hash). Raises a BadFile for what no encoder wrote."""
-    if container.codec != spec.name:
-        raise BadStream(f"a file of codec '{container.codec}', not of '{spec.name}'")
-    if container.stream_version != STREAM_VERSION:
-        raise BadStream(f"codec '{spec.name}' has no stream version {container.stream_version}")
     if len(container.parameters) != _PARAMETERS.size:
         raise BadStream(f"codec '{spec.name}': parameters of the wrong size")
     metric, point, digest = _PARAMETERS.unpack(container.parameters)

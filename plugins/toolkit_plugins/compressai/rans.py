@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from toolkit.format.container import BadStream
-from toolkit_plugins.compressai.agreement import Agreement, deterministic
 from toolkit_plugins.compressai.checkpoints import Network
+from toolkit_plugins.compressai.parameter_check import ParameterCheck
+from toolkit_plugins.hyperprior.images import synthesise
+from toolkit_plugins.hyperprior.parameter_check import deterministic
 
 _LEAST_BYTES = 8
 _PAST_END_BYTES = 40
@@ -48,7 +49,7 @@ def compress(network: Network, image: Any, point: float) -> Coded:
 
     with ALONE, deterministic():
         arguments = rate_arguments(network, point)
-        agreement = Agreement(network.model)
+        agreement = ParameterCheck(network.model)
         with agreement.watching():
             coded = network.model.compress(torch.from_numpy(image), **arguments)
     return Coded([strings[0] for strings in coded["strings"]], agreement.digest)
@@ -65,7 +66,7 @@ def decompress(
     """The image, float32 array (1, 3, H, W) for ``size`` (H, W), not clipped.
 
     What the coder needs is computed in float32 by one thread, as by the encoder; the synthesis
-    after it in ``precision`` by ``threads``. Raises Disagreement, BadStream.
+    after it in ``precision`` by ``threads``. Raises Mismatch, BadStream.
     """
     step = multiple(network.architecture)
     shape = (size[0] // step, size[1] // step)
@@ -79,7 +80,7 @@ def decompress(
     ]
     with ALONE, deterministic():
         arguments = rate_arguments(network, point)
-        agreement = Agreement(model, coded.digest, channels * latents)
+        agreement = ParameterCheck(model, coded.digest, channels * latents)
         with agreement.watching():
             latent = _decoded_latent(model, strings, shape, arguments)
     return synthesise(model.g_s, latent, precision, threads)
@@ -140,18 +141,3 @@ def _decoded_latent(
     finally:
         model.g_s = synthesis
     return catch.latent
-
-
-def synthesise(g_s: Any, latent: Any, precision: str, threads: int) -> Any:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with torch.inference_mode():
-            if precision == "float64":
-                g_s, latent = copy.deepcopy(g_s).double(), latent.double()
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-                return g_s(latent).float().numpy()
-    finally:
-        torch.set_num_threads(before)

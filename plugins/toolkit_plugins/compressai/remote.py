@@ -7,8 +7,8 @@ import numpy as np
 
 from toolkit.format.container import BadStream, OtherModel
 from toolkit_plugins.compressai.checkpoints import Source, load_network
-from toolkit_plugins.compressai.images import from_network, padded
 from toolkit_plugins.compressai.rans import Coded, decompress, multiple
+from toolkit_plugins.hyperprior.images import from_network, padded
 
 
 class Job(msgspec.Struct, frozen=True):

@@ -10,22 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.codec.base import DecodeSettings
+from toolkit.codec.container_codec import weights_of_file
 from toolkit.errors import UsageError
-from toolkit.format.container import Container
-from toolkit.format.weights import Weights, find_weights, load_weights, weights_for_file
+from toolkit.format.weights import Weights, find_weights, load_weights
 from toolkit.options import parse_options
-from toolkit_plugins.compressai.agreement import deterministic
-from toolkit_plugins.compressai.conditional import GaussianModel, Latents, Prior
-from toolkit_plugins.compressai.images import from_network, padded, to_network
-from toolkit_plugins.compressai.rans import synthesise
 from toolkit_plugins.hyperprior.coder import Floats, HyperTables, Integers, ScaleTable
+from toolkit_plugins.hyperprior.gaussian import GaussianModel, Latents, Prior
+from toolkit_plugins.hyperprior.images import from_network, padded, synthesise, to_network
 from toolkit_plugins.hyperprior.latent_codec import LatentCodec, LatentOptions
+from toolkit_plugins.hyperprior.parameter_check import deterministic
 
 if TYPE_CHECKING:
-    from toolkit.codec.base import Pixels
-    from toolkit.plugin.loader import Plugins
-    from toolkit.plugin.specs import CodecSpec
+    from toolkit.codec.base import DecodeSettings, Pixels
+    from toolkit.format.container import Container
 
 FOLDER = Path(__file__).parent / "weights"
 _ENTROPY_MODELS = ("bottleneck.", "conditional.")
@@ -196,13 +193,10 @@ class HyperpriorCodec(LatentCodec):
         weights = load_weights(self.weights).fingerprint.hex()
         return {**super().identity(), "weights": weights}
 
-    @classmethod
-    def for_file(
-        cls,
-        spec: CodecSpec,
-        container: Container,
-        settings: DecodeSettings,
-        plugins: Plugins | None = None,
-    ) -> HyperpriorCodec:
-        path = weights_for_file(container.fingerprint or b"", settings.weights, FOLDER)
-        return cls(spec, HyperpriorCodecOptions(weights=str(path)), plugins)
+    def model_of_file(
+        self, container: Container, point: float, settings: DecodeSettings
+    ) -> GaussianModel:
+        given = settings.weights
+        if given is None and self.options.weights != HyperpriorCodecOptions().weights:
+            given = self.weights
+        return _at_rate(weights_of_file(container, given, FOLDER).path, point)

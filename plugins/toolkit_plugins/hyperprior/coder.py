@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from toolkit.format.errors import BadHeader, BadStream
 from toolkit.format.varint import Fields, varint
-from toolkit_plugins.compressai.agreement import HASH_BYTES
+from toolkit_plugins.hyperprior.parameter_check import HASH_BYTES
 
 Integers = NDArray[np.int32]
 Floats = NDArray[np.float64]
@@ -47,7 +47,7 @@ class HyperTables:
         return zip(self.first, self.counts, strict=True)
 
 
-def agreement(tables: HyperTables, indices: NDArray[np.uint8] | None) -> bytes:
+def parameter_hash(tables: HyperTables, indices: NDArray[np.uint8] | None) -> bytes:
     """Hash of what encoder and decoder must have alike."""
     digest = hashlib.blake2b(tables.bytes(), digest_size=HASH_BYTES)
     if indices is not None:

@@ -30,51 +30,33 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from msgspec import Meta, field
 
-from toolkit.codec.alpha import decode_alpha, encode_alpha
-from toolkit.codec.base import (
-    Codec,
-    Decoded,
-    DecodeSettings,
-    Encoded,
-    Theoretical,
-    as_rgb,
-    from_rgb,
-    mode_of,
-)
-from toolkit.errors import InputError
-from toolkit.format.container import (
-    BadStream,
-    Container,
-    OtherModel,
-    Stream,
-    parts_in_bits,
-    read_container,
-    write_container,
-)
+from toolkit.codec.base import Decoded, DecodeSettings, Theoretical, as_rgb
+from toolkit.codec.container_codec import ContainerCodec, Payload, Room
+from toolkit.errors import InputError, UsageError
+from toolkit.format.container import BadStream, Container, OtherModel, Stream
 from toolkit.options import Options
 from toolkit.sampling.choice import SamplerChoice, pack_choice, read_choice
 from toolkit.sampling.ladder import Target, encode_ladder, sample_ladder, theoretical_bits
 from toolkit.sampling.randomness import SharedRandom
-from toolkit_plugins.compressai.agreement import HASH_BYTES, refuse
-from toolkit_plugins.compressai.conditional import GaussianModel, Prior
 from toolkit_plugins.hyperprior.coder import (
     LARGEST_SYMBOL,
     Floats,
-    agreement,
     decode_gaussian,
     decode_hyper,
     encode_gaussian,
     encode_hyper,
+    parameter_hash,
 )
+from toolkit_plugins.hyperprior.gaussian import GaussianModel, Prior
+from toolkit_plugins.hyperprior.parameter_check import HASH_BYTES, refuse_mismatch
 
 if TYPE_CHECKING:
     from toolkit.codec.base import Pixels
-    from toolkit.sampling.contract import Array
+    from toolkit.sampling.contract import Array, Sampler
     from toolkit.sampling.ladder import EncodeLadder
+    from toolkit_plugins.hyperprior.gaussian import Latents
 
-STREAM_VERSION = 1
 CODINGS = ("quantized", "dithered", "sampled")
-ALPHA = "a"
 UNIFORM_NOISE = 12**-0.5
 _HEAD = struct.Struct(f"<BBff{HASH_BYTES}s")  # coding, seed, width, point, hash
 
@@ -102,7 +84,7 @@ class Head:
     digest: bytes
 
 
-class LatentCodec(Codec):
+class LatentCodec(ContainerCodec):
     """Base of codecs that code the latents of a ``GaussianModel``."""
 
     options_class = LatentOptions
@@ -115,8 +97,14 @@ class LatentCodec(Codec):
         """What the codec itself writes before the common parameters."""
         return b""
 
+    @abstractmethod
+    def model_of_file(
+        self, container: Container, point: float, settings: DecodeSettings
+    ) -> GaussianModel:
+        """The network that decodes a file, by what the file says. Raises a ``BadFile``."""
+
     def identity(self) -> dict[str, Any]:
-        known: dict[str, Any] = {"stream_version": STREAM_VERSION}
+        known: dict[str, Any] = {"stream_version": self.stream_version}
         if self.options.coding == "sampled":
             known["sampler"] = self.choice().identity()
         return known
@@ -127,30 +115,31 @@ class LatentCodec(Codec):
 
     # -- encoding --------------------------------------------------------------
 
-    def encode_pixels(self, pixels: Pixels, point: float) -> Encoded:
-        point = float(np.float32(point))
-        model, rgb = self.model(point), as_rgb(pixels)
+    def encode_rgb(self, rgb: Pixels, point: float, room: Room | None = None) -> Payload:
+        o, point = self.options, float(np.float32(point))
+        model = self.model(point)
+        latents, work = self._work(model, rgb)
+        z = encode_hyper(latents.z, model.tables)
+        coded = self._encode_y(work, latents.y)
+        width = o.width if o.coding == "sampled" else 0.0
+        digest = parameter_hash(model.tables, coded.indices)
+        head = _HEAD.pack(CODINGS.index(o.coding), o.seed, width, point, digest)
+        return Payload(
+            self.preamble() + head,
+            (Stream("z", z), Stream(coded.name, coded.data)),
+            model.fingerprint,
+            parts={"z": 8.0 * len(z), "y": 8.0 * len(coded.data)},
+            show=coded.show,
+            kl_bits=coded.kl_bits,
+            coder_seconds=coded.seconds,
+        )
+
+    def _work(self, model: GaussianModel, rgb: Pixels) -> tuple[Latents, _Work]:
         latents = model.latents(rgb)
         prior = model.prior(latents.z, *rgb.shape[:2])
         if not all(np.isfinite(t).all() for t in (latents.y, prior.mean, prior.scale)):
             raise InputError("these weights can't code this picture: latents that aren't finite")
-        work = _Work(model, prior, *rgb.shape[:2])
-        z = encode_hyper(latents.z, model.tables)
-        coded = self._encode_y(work, latents.y)
-        streams = [Stream("z", z), Stream(coded.name, coded.data)]
-        if pixels.shape[2] == 4:
-            streams.append(Stream(ALPHA, encode_alpha(pixels[:, :, 3])))
-        container = self._container(pixels, model, point, coded.indices, streams)
-        alpha = pixels[:, :, 3] if pixels.shape[2] == 4 else None
-        parts = parts_in_bits(container)
-        parts["y"] = parts.pop(coded.name)
-        return Encoded(
-            write_container(container),
-            show=lambda: from_rgb(coded.show(), mode_of(pixels), alpha),
-            parts=parts,
-            kl_bits=coded.kl_bits,
-            coder_seconds=coded.seconds,
-        )
+        return latents, _Work(model, prior, *rgb.shape[:2])
 
     def _encode_y(self, work: _Work, y: Floats) -> _CodedY:
         o = self.options
@@ -177,57 +166,49 @@ class LatentCodec(Codec):
         name = "y" + choice.spec.tag
         return _CodedY(name, data, coded.show, None, kl, coded.coder_seconds)
 
-    def _container(
-        self,
-        pixels: Pixels,
-        model: GaussianModel,
-        point: float,
-        indices: Any,
-        streams: list[Stream],
-    ) -> Container:
-        o = self.options
-        width = o.width if o.coding == "sampled" else 0.0
-        digest = agreement(model.tables, indices)
-        head = _HEAD.pack(CODINGS.index(o.coding), o.seed, width, point, digest)
-        return Container(
-            width=pixels.shape[1],
-            height=pixels.shape[0],
-            mode=mode_of(pixels),
-            codec=self.spec.name,
-            stream_version=STREAM_VERSION,
-            fingerprint=model.fingerprint,
-            parameters=self.preamble() + head,
-            streams=tuple(streams),
-        )
+    # -- what coding could be ----------------------------------------------------
 
-    def theoretical(self, pixels: Pixels, point: float) -> Theoretical | None:
+    def theoretical_rgb(self, rgb: Pixels, point: float) -> Theoretical | None:
         """Of y; z, which is rounded, counts with the bits of its stream."""
         if self.options.coding != "sampled":
             return None
-        model, rgb = self.model(float(np.float32(point))), as_rgb(pixels)
-        latents = model.latents(rgb)
-        work = _Work(model, model.prior(latents.z, *rgb.shape[:2]), *rgb.shape[:2])
+        model = self.model(float(np.float32(point)))
+        latents, work = self._work(model, rgb)
         ladder = work.ladder(latents.y, _single(self.options.width))
         targets, sampled = sample_ladder(ladder, self.options.seed)
         bits = theoretical_bits(targets) + 8 * len(encode_hyper(latents.z, model.tables))
-        alpha = pixels[:, :, 3] if pixels.shape[2] == 4 else None
-        return Theoretical(bits, from_rgb(sampled, mode_of(pixels), alpha))
+        return Theoretical(bits, sampled)
+
+    def targets(self, pixels: Pixels, point: float) -> list[tuple[str, Any, Any]]:
+        """The one level (y, d, r) that is sent as a sample. Raises UsageError where none is."""
+        self._require_samples()
+        latents, work = self._work(self.model(float(np.float32(point))), as_rgb(pixels))
+        target = next(work.ladder(latents.y, _single(self.options.width)))
+        return [(target.name, target.d, target.r)]
+
+    def samplers(self) -> dict[str, Sampler]:
+        """The sampler of y. Raises UsageError where no sample is sent."""
+        self._require_samples()
+        return {"y": self.choice().build()}
+
+    def _require_samples(self) -> None:
+        if self.options.coding != "sampled":
+            raise UsageError(
+                f"codec '{self.spec.name}' sends samples only with -o coding=sampled, not with "
+                f"coding {self.options.coding}"
+            )
 
     # -- decoding --------------------------------------------------------------
 
-    def decode(self, data: bytes, settings: DecodeSettings = DecodeSettings()) -> Decoded:
-        container = read_container(data)
+    def decode_rgb(self, container: Container, settings: DecodeSettings) -> Decoded:
         head = self.head(container)
-        model = self.model(head.point)
+        model = self.model_of_file(container, head.point, settings)
         if container.fingerprint != model.fingerprint:
             raise OtherModel(
                 f"the file was made with weights {(container.fingerprint or b'').hex()}, those "
                 f"at hand are {model.fingerprint.hex()}: name the right file with --weights"
             )
         height, width = container.height, container.width
-        alpha = None
-        if container.mode == "RGBA":
-            alpha = decode_alpha(container.stream(ALPHA), height, width)
         start = time.perf_counter()
         y = self._decode_y(container, head, model)
         seconds = time.perf_counter() - start
@@ -235,16 +216,11 @@ class LatentCodec(Codec):
             rgb = model.picture(y, height, width, settings.precision, settings.threads or 1)
         except ValueError as error:
             raise BadStream(str(error)) from None
-        return Decoded(from_rgb(rgb, container.mode, alpha), seconds)
+        return Decoded(rgb, seconds)
 
     def head(self, container: Container) -> Head:
         """The parameters of a file of this codec. Raises BadStream for what no encoder writes."""
-        name = self.spec.name
-        if container.codec != name:
-            raise BadStream(f"a file of codec '{container.codec}', not of '{name}'")
-        if container.stream_version != STREAM_VERSION:
-            raise BadStream(f"codec '{name}' has no stream version {container.stream_version}")
-        before = len(self.preamble())
+        name, before = self.spec.name, len(self.preamble())
         if len(container.parameters) != before + _HEAD.size:
             raise BadStream(f"codec '{name}': parameters of the wrong size")
         head = Head(*_HEAD.unpack(container.parameters[before:]))
@@ -252,8 +228,8 @@ class LatentCodec(Codec):
         good = head.coding < len(CODINGS) and knob.low <= head.point <= knob.high
         if good and CODINGS[head.coding] == "sampled":
             good = 0 < head.width <= 16
-        streams = 2 + (container.mode == "RGBA")
-        if not good or len(container.streams) != streams or container.streams[0].name != "z":
+        names = [stream.name for stream in container.streams]
+        if not good or len(names) != 2 or names[0] != "z":
             raise BadStream(f"codec '{name}': parameters or streams that no encoder writes")
         return head
 
@@ -261,7 +237,7 @@ class LatentCodec(Codec):
         height, width = container.height, container.width
         sampled = CODINGS[head.coding] == "sampled"
         if sampled:
-            refuse(agreement(model.tables, None), head.digest)
+            refuse_mismatch(parameter_hash(model.tables, None), head.digest)
         shape = model.hyper_shape(height, width)
         z = decode_hyper(container.stream("z"), shape, model.tables)
         prior = model.prior(z, height, width)
@@ -272,7 +248,7 @@ class LatentCodec(Codec):
             c = choice.build().decode(data, prior.mean.shape, random)  # type: ignore[arg-type]
             return _unstandardised(prior, head.width, c)
         indices = model.scales.indices(prior.scale)
-        refuse(agreement(model.tables, indices), head.digest)
+        refuse_mismatch(parameter_hash(model.tables, indices), head.digest)
         dithered = CODINGS[head.coding] == "dithered"
         dither = _dither(head.seed, prior.mean.shape) if dithered else np.zeros(())
         symbols = decode_gaussian(container.stream("y"), dither, model.scales.scales[indices])

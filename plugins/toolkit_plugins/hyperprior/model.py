@@ -31,6 +31,9 @@ from toolkit.training.objective import TrainingPass
 from toolkit.training.recipe import Objective
 from toolkit_plugins.compressai.upstream import submodule
 from toolkit_plugins.networks.layers import (
+    CENTRE,
+    LEAK,
+    SPREAD,
     GaussianHeads,
     MirrorConv2d,
     RateGain,
@@ -38,9 +41,14 @@ from toolkit_plugins.networks.layers import (
     interpolation_weights,
     reorder,
 )
-from toolkit_plugins.networks.linear import LinearAnalysis, closing, fit_linear_paths
-from toolkit_plugins.pln.model import CENTRE, SPREAD, left_out, log_worth
-from toolkit_plugins.pln.networks import LEAK, AnalysisStages, Synthesis1
+from toolkit_plugins.networks.linear import (
+    LinearAnalysis,
+    closing,
+    fit_linear_paths,
+    left_out,
+    log_worth,
+)
+from toolkit_plugins.networks.stages import AnalysisStages, Synthesis1
 
 Width = Annotated[int, Meta(ge=1, le=1024)]
 
@@ -160,7 +168,7 @@ class HyperpriorNetworks(nn.Module):
         """y in steps -> image (B, 3, H, W), not clipped."""
         return self.synthesis(y, blend).float() / SPREAD + CENTRE
 
-    def grow(
+    def add_channels(
         self, images: Sequence[Tensor], known: int, opens: float, objective: Objective
     ) -> None:
         """Put the channels of y from ``known`` on, which the networks ignore, to use on ``images``
@@ -182,7 +190,12 @@ class HyperpriorNetworks(nn.Module):
                 self.analysis.last,
                 self.synthesis.linear,
                 torch.exp(known_gain + shown[-1, :known]),
-                left_out(images, self.blend, self.analyse, self.reconstruct, known_gain),
+                left_out(
+                    images,
+                    lambda x, rate: self.analyse(x, self.blend(rate))[0],
+                    lambda y, rate: self.reconstruct(y, self.blend(rate)),
+                    known_gain,
+                ),
             )
             # a step whose noise, step^2 / 12, is worth its bits, or, where it is shut, too long
             # a step for any
@@ -222,7 +235,7 @@ class Hyperprior(HyperpriorNetworks):
         x_hat = self.reconstruct(rounded(y - mean) + mean, blend)
         return TrainingPass(x_hat, {"y": bits(p_y), "z": bits(p_z)})
 
-    def tidy(self, x: Tensor) -> None:
+    def sort_channels(self, x: Tensor) -> None:
         """Sort the channels of y by their bits on images (B, 3, H, W), the largest first. What the
         networks compute stays the same."""
         blend = self.blend(torch.full((len(x),), 0.5, device=x.device))

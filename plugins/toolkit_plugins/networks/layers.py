@@ -10,6 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# Pixels in [0, 1] enter and leave the networks centred and scaled to about unit variance.
+CENTRE, SPREAD = 0.5, 4.0
+LEAK = 0.2
+"""Slope of leaky rectifiers below 0."""
+
 
 class MirrorConv2d(nn.Conv2d):
     """Convolution of odd kernel size k, "same" size over the stride, mirror padding.

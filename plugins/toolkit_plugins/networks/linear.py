@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from toolkit_plugins.networks.layers import RateGain
+from toolkit.training.objective import RateDistortion
+from toolkit.training.recipe import Objective
+from toolkit_plugins.networks.layers import CENTRE, SPREAD, RateGain
 
 BLOCK = 16
 """Pixels a side of one latent of level 1."""
@@ -91,6 +94,33 @@ def fit_linear_paths(
         estimate = least_squares(torch.cat([old * gains.double(), new], 1), target)
         synthesis.conv.weight[:, :, 0, 0] += estimate.T.to(synthesis.conv.weight)
         return estimate[known:].norm(dim=1).log().to(x)
+
+
+def left_out(
+    images: Iterable[Tensor],
+    latents_of: Callable[[Tensor, Tensor], Tensor],
+    image_of: Callable[[Tensor, Tensor], Tensor],
+    log_gain: Tensor,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """What ``fit_linear_paths`` wants to know of images (B, 3, H, W) in [0, 1], coded at rate 1:
+    them and what the reconstruction lacks, centred, and the first K latents without their
+    ``log_gain``, (K,)."""
+    for x in images:
+        rate = torch.ones(len(x), device=x.device)
+        latents = latents_of(x, rate)
+        missing = SPREAD * (x - image_of(latents, rate))
+        known = latents[:, : len(log_gain)] * torch.exp(-log_gain)[:, None, None]
+        yield (x - CENTRE) * SPREAD, missing, known
+
+
+def log_worth(objective: Objective, knots: int) -> Tensor:
+    """Logarithm of 1 / (s^2 w^2), (knots,) from rate 0 to 1, for the best posterior scale s of a
+    latent that weighs w in the centred image: where ``lambda 255^2 MSE + bits`` has its minimum,
+    1 / (s ln 2) = 2 lambda 255^2 s w^2 / (3 SPREAD^2). Lambdas of another distortion say nothing of
+    MSE: then those that an ``Objective`` has by default stand in."""
+    mse = objective if objective.distortion == "mse" else Objective()
+    lambdas = RateDistortion(mse).lambdas(torch.linspace(0, 1, knots))
+    return torch.log(lambdas * (2 * math.log(2) * 255**2 / (3 * SPREAD**2)))
 
 
 def least_squares(known: Tensor, wanted: Tensor) -> Tensor:

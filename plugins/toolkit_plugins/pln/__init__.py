@@ -1,22 +1,11 @@
-"""Quantization-free coding with a probabilistic ladder network (PLN)."""
+"""The thesis's models: a one-level VAE and the two-level probabilistic ladder network (PLN)."""
 
 from collections.abc import Iterable
 
 from toolkit.plugin.hookspecs import hookimpl
-from toolkit.plugin.specs import CodecSpec, EntropyModelSpec, Knob
+from toolkit.plugin.specs import EntropyModelSpec
 
 REFERENCE = "Flamich 2019, Compression without Quantization"
-
-
-@hookimpl
-def toolkit_codecs() -> Iterable[CodecSpec]:
-    yield CodecSpec(
-        "pln",
-        "probabilistic ladder network; each level coded by a sampler of your choice",
-        "toolkit_plugins.pln.codec:PLNCodec",
-        reference=REFERENCE,
-        knob=Knob("rate", 0.0, 1.0),
-    )
 
 
 @hookimpl
@@ -25,5 +14,11 @@ def toolkit_entropy_models() -> Iterable[EntropyModelSpec]:
         "pln",
         "two-level probabilistic ladder network, conditioned on the rate",
         "toolkit_plugins.pln.model:PLN",
+        reference=REFERENCE,
+    )
+    yield EntropyModelSpec(
+        "vae",
+        "one-level variational auto-encoder, the thesis's baseline, conditioned on the rate",
+        "toolkit_plugins.pln.vae:VAE",
         reference=REFERENCE,
     )

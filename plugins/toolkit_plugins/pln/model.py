@@ -1,27 +1,38 @@
-"""The probabilistic ladder network as one module: training pass, and its pieces for coding."""
+"""The probabilistic ladder network (PLN): a ladder of two levels."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from msgspec import Meta
-from torch import Tensor, nn
+from torch import Tensor
 
+from toolkit.entropy_model.base import (
+    Gaussian,
+    LadderModel,
+    Level,
+    Size,
+    State,
+    product_of_gaussians,
+    standard_prior,
+)
 from toolkit.options import Options
-from toolkit.training.objective import RateDistortion, TrainingPass
 from toolkit.training.recipe import Objective
-from toolkit_plugins.networks.layers import interpolation_weights, reorder
-from toolkit_plugins.networks.linear import closing, fit_linear_paths
-from toolkit_plugins.pln.networks import Analysis1, Analysis2, Synthesis1, Synthesis2
+from toolkit_plugins.networks.layers import (
+    CENTRE,
+    SPREAD,
+    RateGain,
+    interpolation_weights,
+    reorder,
+)
+from toolkit_plugins.networks.linear import closing, fit_linear_paths, left_out, log_worth
+from toolkit_plugins.networks.stages import Synthesis1
+from toolkit_plugins.pln.networks import Analysis1, Analysis2, Synthesis2
 
 Width = Annotated[int, Meta(ge=1, le=1024)]
-
-# Pixels in [0, 1] enter and leave the networks centred and scaled to about unit variance.
-CENTRE, SPREAD = 0.5, 4.0
 
 
 class PLNOptions(Options, frozen=True):
@@ -35,78 +46,32 @@ class PLNOptions(Options, frozen=True):
     """M: width of the networks between the levels (the thesis: 128)."""
     level2_channels: Width = 24
     """G: channels of z2, at stride 32."""
-    knots: Annotated[int, Meta(ge=2, le=64)] = 8
-    """Rates at which gains are learned; between them they are interpolated."""
+    knots: Annotated[int, Meta(ge=1, le=64)] = 8
+    """Rates at which gains are learned; between them they are interpolated. 1: a model of one
+    rate, as the thesis's."""
     linear: bool = False
     """Linear paths beside the networks: from blocks of 16x16 pixels to the means of level 1, and
     from z1 to such blocks. They carry the fine detail of high rates, which networks as narrow as
     these learn to drop."""
+    output: Literal["linear", "sigmoid"] = "linear"
+    """What the image is of the last layer's numbers; the thesis: a sigmoid."""
 
 
-def product_of_gaussians(
-    mu_x: Tensor, log_s_x: Tensor, mu_p: Tensor, log_s_p: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Posterior N(mu_x, s_x^2) N(mu_p, s_p^2), standardised by the prior N(mu_p, s_p^2).
+class PLN(LadderModel):
+    """Two-level PLN, conditioned on the rate in [0, 1] (0: fewest bits).
 
-    Precision-weighted: ``v = 1 / (s_x^-2 + s_p^-2)``, ``mu = (s_x^-2 mu_x + s_p^-2 mu_p) v``.
-    (Section 3.2.2 prints sigma^-1 for sigma^-2 and gives each mean the other Gaussian's
-    weight, so that a sharp encoder is ignored; this is the correction.)
-
-    Returns (d, log r, a): mean and log scale in units of the prior, and ``a = 1 - r^2``, the
-    share of the precision that the encoder brings.
+    State: an empty map of z2's shape; mean and log scale of p(z1 | z2); z1.
     """
-    log_ratio = 2 * (log_s_p - log_s_x)
-    share = torch.sigmoid(log_ratio)
-    d = (mu_x - mu_p) * torch.exp(-log_s_p) * share
-    return d, -0.5 * F.softplus(log_ratio), share
-
-
-def kl_bits(d: Tensor, log_r: Tensor) -> Tensor:
-    """KL[N(d, r^2) || N(0, 1)] in bits, elementwise."""
-    return (0.5 / math.log(2)) * (d * d + torch.exp(2 * log_r) - 1 - 2 * log_r)
-
-
-def log_worth(objective: Objective, knots: int) -> Tensor:
-    """Logarithm of 1 / (s^2 w^2), (knots,) from rate 0 to 1, for the best posterior scale s of a
-    latent that weighs w in the centred image: where ``lambda 255^2 MSE + bits`` has its minimum,
-    1 / (s ln 2) = 2 lambda 255^2 s w^2 / (3 SPREAD^2). Lambdas of another distortion say nothing of
-    MSE: then those that an ``Objective`` has by default stand in."""
-    mse = objective if objective.distortion == "mse" else Objective()
-    lambdas = RateDistortion(mse).lambdas(torch.linspace(0, 1, knots))
-    return torch.log(lambdas * (2 * math.log(2) * 255**2 / (3 * SPREAD**2)))
-
-
-def left_out(
-    images: Iterable[Tensor],
-    blend_of: Callable[[Tensor], Tensor],
-    latents_of: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
-    reconstruct: Callable[[Tensor, Tensor], Tensor],
-    log_gain: Tensor,
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """What ``fit_linear_paths`` wants to know of images (B, 3, H, W) in [0, 1], coded at rate 1:
-    them and what the reconstruction lacks, centred, and the first K latents without their
-    ``log_gain``, (K,)."""
-    for x in images:
-        blend = blend_of(torch.ones(len(x), device=x.device))
-        latents = latents_of(x, blend)[0]
-        missing = SPREAD * (x - reconstruct(latents, blend))
-        known = latents[:, : len(log_gain)] * torch.exp(-log_gain)[:, None, None]
-        yield (x - CENTRE) * SPREAD, missing, known
-
-
-class PLN(nn.Module):
-    """Two-level PLN, conditioned on the rate in [0, 1] (0: fewest bits)."""
 
     options_class = PLNOptions
-
+    options: PLNOptions
     stride = 32
-    """Sides of the images it takes are multiples of this ..."""
     least_side = 96
-    """... and at least this, so that mirror padding has something to mirror."""
+    depth = 2
+    reach = 128
 
     def __init__(self, options: PLNOptions) -> None:
-        super().__init__()
-        self.options = options
+        super().__init__(options)
         f, g, m, knots = (
             options.level1_channels,
             options.level2_channels,
@@ -117,55 +82,44 @@ class PLN(nn.Module):
         self.analysis2 = Analysis2(f, m, g, knots)
         self.synthesis2 = Synthesis2(g, m, f, knots)
         self.synthesis1 = Synthesis1(f, options.widths, knots, options.linear)
-        # Distortion is traded at lambda ~ 1 / s_x^2: start the scales on that line.
-        with torch.no_grad():
-            slope = torch.linspace(1.1, -1.1, knots)[:, None]
-            self.analysis1.heads.scale_gain.log_gain.copy_(slope.expand(-1, f))
+        start_scales(self.analysis1.heads.scale_gain)
 
     def blend(self, rate: Tensor) -> Tensor:
         """Interpolation weights (B, knots) of the rates (B,)."""
         return interpolation_weights(rate, self.options.knots)
 
-    def encode1(self, x: Tensor, blend: Tensor) -> tuple[Tensor, Tensor]:
-        """Image (B, 3, H, W) in [0, 1] -> mean and log scale of the encoder's Gaussian."""
-        mean, log_scale = self.analysis1((x - CENTRE) * SPREAD, blend)
-        return mean, log_scale.clamp(-12.0, 6.0)
-
-    def posterior2(self, mu_x: Tensor, blend: Tensor) -> tuple[Tensor, Tensor]:
-        """q(z2|x): (d, log r) against the prior N(0, 1); r < 1 (a sigmoid)."""
+    def analyse(self, x: Tensor, rate: Tensor) -> State:
+        """Mean and log scale of the encoder's Gaussian of z1; mean and log scale of q(z2|x), whose
+        scale is below 1 (a sigmoid)."""
+        blend = self.blend(rate)
+        mu_x, log_s_x = encode1(self.analysis1, x, blend)
         mean, logit = self.analysis2(mu_x, blend)
-        return mean, F.logsigmoid(logit)
+        return mu_x, log_s_x, mean, F.logsigmoid(logit)
 
-    def prior1(self, z2: Tensor, blend: Tensor) -> tuple[Tensor, Tensor]:
-        """p(z1|z2): mean and log scale."""
-        mean, log_scale = self.synthesis2(z2, blend)
+    def start(self, size: Size, rate: Tensor) -> State:
+        shape = (size.batch, self.options.level2_channels, size.height // 32, size.width // 32)
+        return (rate.new_zeros(shape),)
+
+    def level(self, index: int, state: State, features: State | None, rate: Tensor) -> Level:
+        if index == 0:
+            return Level(
+                standard_prior(state[0]), None if features is None else Gaussian(*features[2:])
+            )
+        prior = Gaussian(*state)
+        if features is None:
+            return Level(prior)
+        return Level(prior, product_of_gaussians(Gaussian(*features[:2]), prior))
+
+    def descend(self, index: int, state: State, z: Tensor, rate: Tensor) -> State:
+        if index == 1:
+            return (z,)
+        mean, log_scale = self.synthesis2(z, self.blend(rate))
         return mean, log_scale.clamp(-10.0, 10.0)
 
-    def reconstruct(self, z1: Tensor, blend: Tensor) -> Tensor:
-        """z1 -> image (B, 3, H, W), not clipped."""
-        return self.synthesis1(z1, blend).float() / SPREAD + CENTRE
+    def reconstruct(self, state: State, rate: Tensor) -> Tensor:
+        return reconstruct(self.synthesis1, state[0], self.blend(rate), self.options.output)
 
-    def training_pass(self, x: Tensor, rate: Tensor) -> TrainingPass:
-        """One sample through the ladder: what the loss needs.
-
-        The level-1 term is an expectation over q(z2|x), taken by one sample (the KL chain
-        rule; section 3.2.2 leaves the expectation out).
-        """
-        blend = self.blend(rate)
-        mu_x, log_s_x = self.encode1(x, blend)
-        d2, log_r2 = self.posterior2(mu_x, blend)
-        z2 = d2 + torch.randn_like(d2) * torch.exp(log_r2)
-        mu_p, log_s_p = self.prior1(z2, blend)
-        d1, log_r1, _ = product_of_gaussians(mu_x, log_s_x, mu_p, log_s_p)
-        c1 = d1 + torch.randn_like(d1) * torch.exp(log_r1)
-        x_hat = self.reconstruct(mu_p + torch.exp(log_s_p) * c1, blend)
-        bits = {
-            "level1": kl_bits(d1, log_r1).sum((1, 2, 3)),
-            "level2": kl_bits(d2, log_r2).sum((1, 2, 3)),
-        }
-        return TrainingPass(x_hat, bits)
-
-    def grow(
+    def add_channels(
         self, images: Sequence[Tensor], known: int, opens: float, objective: Objective
     ) -> None:
         """Put the channels of level 1 from ``known`` on, which the networks ignore, to use on
@@ -185,7 +139,12 @@ class PLN(nn.Module):
                 heads.mean,
                 self.synthesis1.linear,
                 torch.exp(known_gain + shown[-1, :known]),
-                left_out(images, self.blend, self.encode1, self.reconstruct, known_gain),
+                left_out(
+                    images,
+                    lambda x, rate: self.analyse(x, rate)[0],
+                    lambda z1, rate: self.reconstruct((z1,), rate),
+                    known_gain,
+                ),
             )
             # a posterior as narrow as is worth its bits; wider than the prior where it is shut,
             # and there the synthesis must not see what comes, a sample of the prior
@@ -193,22 +152,14 @@ class PLN(nn.Module):
             heads.scale_gain.log_gain[:, known:] = narrow + shut
             self.synthesis1.gain.log_gain[:, known:] = -2 * shut
 
-    def tidy(self, x: Tensor) -> None:
+    def sort_channels(self, x: Tensor) -> None:
         """Sort the channels of both levels by their KL divergence on images (B, 3, H, W), the
         largest first.
 
         What the networks compute stays the same; side information of coders, such as a rate for
         each channel, gets smoother, so that it takes less to send.
         """
-        blend = self.blend(torch.full((len(x),), 0.5, device=x.device))
-        with torch.no_grad():
-            mu_x, log_s_x = self.encode1(x, blend)
-            d2, log_r2 = self.posterior2(mu_x, blend)
-            d1, log_r1, _ = product_of_gaussians(mu_x, log_s_x, *self.prior1(d2, blend))
-        order1, order2 = (
-            kl_bits(d, log_r).mean((0, 2, 3)).argsort(descending=True)
-            for d, log_r in ((d1, log_r1), (d2, log_r2))
-        )
+        order2, order1 = channels_by_bits(self, x)
         for heads in (self.analysis1.heads, self.synthesis2.heads):
             heads.reorder(order1)
         if self.analysis1.linear is not None:
@@ -219,3 +170,43 @@ class PLN(nn.Module):
         self.analysis2.heads.reorder(order2)
         reorder(self.synthesis2.gain.log_gain, 1, order2)
         reorder(self.synthesis2.up.conv.weight, 1, order2)
+
+
+def start_scales(gain: RateGain) -> None:
+    """Distortion is traded at lambda ~ 1 / s_x^2: start the encoder's scales on that line."""
+    knots, channels = gain.log_gain.shape
+    if knots > 1:
+        with torch.no_grad():
+            slope = torch.linspace(1.1, -1.1, knots)[:, None]
+            gain.log_gain.copy_(slope.expand(-1, channels))
+
+
+def encode1(analysis: Analysis1, x: Tensor, blend: Tensor) -> tuple[Tensor, Tensor]:
+    """Image (B, 3, H, W) in [0, 1] -> mean and log scale of the encoder's Gaussian of z1."""
+    mean, log_scale = analysis((x - CENTRE) * SPREAD, blend)
+    return mean, log_scale.clamp(-12.0, 6.0)
+
+
+def reconstruct(
+    synthesis: Synthesis1, z1: Tensor, blend: Tensor, output: Literal["linear", "sigmoid"]
+) -> Tensor:
+    """z1 -> image (B, 3, H, W), not clipped."""
+    shown = synthesis(z1, blend).float()
+    return torch.sigmoid(shown) if output == "sigmoid" else shown / SPREAD + CENTRE
+
+
+def channels_by_bits(model: LadderModel, x: Tensor) -> list[Tensor]:
+    """The channels of each level, top first, by their KL divergence at rate 0.5 on images
+    (B, 3, H, W), the largest first; levels above are taken at their means."""
+    orders: list[Tensor] = []
+
+    def note(index: int, level: Level) -> Tensor:
+        assert level.posterior is not None
+        orders.append(level.kl_bits().mean((0, 2, 3)).argsort(descending=True))
+        return level.posterior.mean
+
+    with torch.no_grad():
+        rate = torch.full((len(x),), 0.5, device=x.device)
+        size = Size(len(x), x.shape[2], x.shape[3])
+        model.walk(size, rate, model.analyse(x, rate), note)
+    return orders

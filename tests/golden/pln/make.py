@@ -10,11 +10,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent.parent))
 LEVELS = {
-    "trellis": {
-        "level2": {"sampler": "trellis", "refine": True},
-        "level1": {"sampler": "trellis", "refine": True},
-    },
-    "isgs": {"level2": {"sampler": "importance"}, "level1": {"sampler": "greedy"}},
+    "trellis": {"default": {"sampler": "trellis", "refine": True}},
+    "isgs": {"level2": {"sampler": "importance"}, "default": {"sampler": "greedy"}},
 }
 PICTURES = (("RGB", (1, 1)), ("L", (17, 31)), ("RGBA", (64, 64)), ("RGB", (65, 130)))
 OPTIONS = {
@@ -46,7 +43,7 @@ def main():
     weights = HERE / "weights.safetensors"
     if not weights.exists():
         make_weights(weights)
-    cases = {name: {"weights": str(weights), **levels} for name, levels in LEVELS.items()}
+    cases = {name: {"weights": str(weights), "levels": by} for name, by in LEVELS.items()}
     write_golden(HERE, "pln", cases, PICTURES, 0.7)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copy
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,3 +40,19 @@ def from_network(image: NDArray[np.float32], height: int, width: int) -> Pixels:
         raise ValueError("the network's output isn't finite")
     visible = image[0, :, :height, :width].transpose(1, 2, 0)
     return np.rint(np.clip(visible, 0, 1) * 255).astype(np.uint8)
+
+
+def synthesise(network: Any, latent: Any, precision: str, threads: int) -> Any:
+    """The image, float32 (1, 3, H', W'), that a network makes of a latent tensor."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            if precision == "float64":
+                network, latent = copy.deepcopy(network).double(), latent.double()
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+                return network(latent).float().numpy()
+    finally:
+        torch.set_num_threads(before)

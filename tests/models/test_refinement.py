@@ -1,4 +1,4 @@
-"""Encoder-side refinement of the PLN's posterior: ``effort`` of codec ``pln``."""
+"""Refinement of a picture's posterior before it is coded: option ``refinement_steps``."""
 
 from __future__ import annotations
 
@@ -16,17 +16,21 @@ from PIL import Image
 import toolkit
 from toolkit.cli import main
 from toolkit.codec.base import Codec
+from toolkit.entropy_model import refinement as refining
+from toolkit.entropy_model.base import Size
+from toolkit.entropy_model.network import LadderNetwork, load_network
+from toolkit.entropy_model.refinement import Descent, EncoderRefinement, Evaluation, steps_by_level
+from toolkit.entropy_model.tiles import tiles
 from toolkit.errors import UsageError
 from toolkit.format.weights import load_weights
+from toolkit.plugin.loader import load_plugins
 from toolkit.sampling.ladder import sample_ladder
 from toolkit_evaluation.data.datasets import sample_paths
 from toolkit_evaluation.run import target
-from toolkit_plugins.pln import effort as refining
-from toolkit_plugins.pln.codec import FOLDER, load_model
-from toolkit_plugins.pln.effort import Effort, Evaluation, Refinement
 
 Pixels = NDArray[np.uint8]
-WEIGHTS = (FOLDER / "pln.safetensors").resolve()
+MODEL = load_plugins().entropy_model("pln")
+WEIGHTS = (MODEL.weights_folder / "pln.safetensors").resolve()
 
 
 def photograph(height: int = 160, width: int = 192) -> Pixels:
@@ -50,37 +54,48 @@ def cost(codec: Codec, pixels: Pixels, rate: float) -> float:
     return float(low * (high / low) ** rate * mse + bpp)
 
 
-def refinement(
+def network() -> LadderNetwork:
+    return load_network(MODEL, WEIGHTS, "float32")
+
+
+def begun(
     pixels: Pixels, rate: float = 0.5, steps: int = 4, **objective: Any
-) -> tuple[Refinement, torch.Tensor]:
-    """A refinement, and the picture that it is of, (1, 3, H, W)."""
-    x = torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32) / 255)[None]
-    effort = Effort(steps, {**load_weights(WEIGHTS).objective, **objective}, 0)
-    model = load_model(WEIGHTS, "float32").model
-    return effort.refinement(model, x, pixels.shape[:2], rate), x
+) -> tuple[EncoderRefinement, refining._Work]:
+    """A refinement that has taken up a picture, in float32, and the work on its top level."""
+    model, at = network().model, torch.tensor([rate])
+    x = network().image(pixels)
+    refined = EncoderRefinement(steps, {**load_weights(WEIGHTS).objective, **objective}, 0)
+    refined.dtype = torch.float32
+    with torch.no_grad():
+        features = model.analyse(x, at)
+        refined.begin(model, x, pixels.shape[:2], at, features)
+        state = model.start(Size(1, x.shape[2], x.shape[3]), at)
+        level = model.level(0, state, features, at)
+    return refined, refining._Work(refined, 0, state, level)
 
 
 # -- files ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("rate", "seeds", "most"), [(0.2, 6, 0.995), (0.9, 1, 0.97)])
-def test_files_cost_less_the_more_effort_is_made(rate: float, seeds: int, most: float) -> None:
+def test_files_cost_less_the_more_steps_are_made(rate: float, seeds: int, most: float) -> None:
     pixels = photograph(128, 160)
-    # one sample's cost varies by a percent, which is what effort brings at a low rate
+    # one sample's cost varies by a percent, which is what steps bring at a low rate
     none, some = (
-        sum(cost(codec(effort=n, seed=seed), pixels, rate) for seed in range(seeds)) for n in (0, 5)
+        sum(cost(codec(refinement_steps=n, seed=seed), pixels, rate) for seed in range(seeds))
+        for n in (0, 5)
     )
     assert some < most * none
 
 
-def test_no_effort_is_the_default_and_changes_nothing() -> None:
+def test_no_steps_are_the_default_and_changes_nothing() -> None:
     pixels = photograph(96, 96)
-    assert codec(effort=0).encode(pixels, 0.5).data == codec().encode(pixels, 0.5).data
+    assert codec(refinement_steps=0).encode(pixels, 0.5).data == codec().encode(pixels, 0.5).data
 
 
-def test_effort_repeats_to_the_byte_and_is_not_in_the_file() -> None:
+def test_refinement_repeats_to_the_byte_and_is_not_in_the_file() -> None:
     pixels = photograph(100, 90)
-    first, second = (codec(effort=3).encode(pixels, 0.5) for _ in range(2))
+    first, second = (codec(refinement_steps=3).encode(pixels, 0.5) for _ in range(2))
     assert first.data == second.data != codec().encode(pixels, 0.5).data
     np.testing.assert_array_equal(toolkit.decode(first.data), first.reconstruction)
     assert sum(first.parts.values()) == 8 * len(first.data)
@@ -90,135 +105,120 @@ def test_effort_repeats_to_the_byte_and_is_not_in_the_file() -> None:
 @pytest.mark.parametrize("steps", [1, 2])
 def test_any_size_and_mode_round_trips(shape: tuple[int, int, int], steps: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    encoded = codec(effort=steps).encode(pixels, 1.0)
+    encoded = codec(refinement_steps=steps).encode(pixels, 1.0)
     np.testing.assert_array_equal(toolkit.decode(encoded.data), encoded.reconstruction)
 
 
-def test_a_file_size_is_hit_with_effort() -> None:
+def test_a_file_size_is_hit_with_refinement() -> None:
     pixels = photograph(96, 128)
     size = len(codec().encode(pixels, 0.5).data)
-    encoded = codec(effort=2).encode_within(pixels, 0.5, size)
+    encoded = codec(refinement_steps=2).encode_within(pixels, 0.5, size)
     assert size - 1 <= len(encoded.data) <= size
 
 
 def test_the_theoretical_point_is_refined_as_well() -> None:
     pixels = photograph(128, 128)
-    without, with_effort = (codec(effort=n).theoretical(pixels, 0.7) for n in (0, 4))
+    without, refined = (codec(refinement_steps=n).theoretical(pixels, 0.7) for n in (0, 4))
     assert without is not None
-    assert with_effort is not None
-    assert without.bits != with_effort.bits
-    errors = [np.mean((pixels.astype(float) - t.pixels) ** 2) for t in (without, with_effort)]
+    assert refined is not None
+    assert without.bits != refined.bits
+    errors = [np.mean((pixels.astype(float) - t.pixels) ** 2) for t in (without, refined)]
     assert errors[1] < errors[0]
 
 
 # -- steps ------------------------------------------------------------------------
 
 
-def level1_sample(refined: Any, height: int, width: int) -> torch.Tensor:
-    """Noise in the shape of z1, (1, F, height, width)."""
-    shape = (1, refined.model.options.level1_channels, height, width)
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
-
-
 def test_gradients_in_tiles_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    pixels = photograph(144, 160)
-    whole, _ = refinement(pixels)
-    whole.dtype = torch.float32
-    z1 = level1_sample(whole, 9, 10)
-    value, gradient = whole._distortion(z1, True)
-    monkeypatch.setattr(refining, "TILE", 4)
-    tiled_value, tiled_gradient = whole._distortion(z1, True)
-    assert gradient is not None
-    assert tiled_gradient is not None
-    assert tiled_value == pytest.approx(value, rel=1e-5)
-    scale = float(gradient.abs().max())
-    torch.testing.assert_close(tiled_gradient / scale, gradient / scale, rtol=0, atol=1e-5)
+    pixels = photograph(512, 480)
+    values = []
+    for tile in (768, 96):
+        monkeypatch.setattr(refining, "TILE", tile)
+        _, work = begun(pixels)
+        values.append(work.evaluate(True))
+    whole, tiled = values
+    assert tiled.value == pytest.approx(whole.value, rel=1e-4)
+    for a, b in zip(whole.gradients, tiled.gradients, strict=True):
+        scale = float(a.abs().max())
+        torch.testing.assert_close(b / scale, a / scale, rtol=0, atol=1e-4)
 
 
 def test_padding_does_not_count() -> None:
-    pixels = photograph(128, 128)
-    refined, x = refinement(pixels)
-    refined.size = (100, 70)
-    z1 = level1_sample(refined, 8, 8)
-    value, _ = refined._distortion(z1, False)
-    x[:, :, 100:], x[:, :, :, 70:] = 0.0, 1.0
-    assert refined._distortion(z1, False)[0] == value
-    x[:, :, 50:60, 50:60] = 0.0
-    assert refined._distortion(z1, False)[0] != value
+    refined, work = begun(photograph(100, 70))
+    before = work.evaluate(False).distortion
+    refined.x[:, :, 100:], refined.x[:, :, :, 70:] = 0.0, 1.0
+    refined, again = begun(photograph(100, 70))
+    refined.x[:, :, 100:], refined.x[:, :, :, 70:] = 0.0, 1.0
+    assert again.evaluate(False).distortion == before
+    refined, changed = begun(photograph(100, 70))
+    refined.x[:, :, 50:60, 50:60] = 0.0
+    assert changed.evaluate(False).distortion != before
 
 
 @pytest.mark.parametrize("kind", ["mse", "mae", "ms-ssim"])
 def test_each_distortion_falls(kind: str) -> None:
     lambdas = {"ms-ssim": 10.0, "mae": 100.0}.get(kind, 0.02)
     objective = {"distortion": kind, "lambda_min": lambdas, "lambda_max": lambdas}
-    pixels = photograph(128, 160)
-    refined, x = refinement(pixels, steps=4, **objective)
-    blend = refined.blend
-    with torch.no_grad():
-        mu_x, log_s_x = refined.model.encode1(x, blend)
-        d2, log_r2 = refined.model.posterior2(mu_x, blend)
-    seen: list[float] = []
-    descend = refined._descend
-
-    def watched(steps: int, evaluate: Any, offsets: Any) -> None:
-        seen.append(evaluate(False).value)
-        descend(steps, evaluate, offsets)
-        seen.append(evaluate(False).value)
-
-    refined._descend = watched  # type: ignore[method-assign]
-    refined.level2(mu_x, log_s_x, d2, log_r2)
-    assert seen[1] < seen[0]
+    refined, work = begun(photograph(128, 160), steps=4, **objective)
+    before = work.evaluate(False).value
+    refined.descent.run(3, work.evaluate, refined.offsets[::-1])
+    assert work.evaluate(False).value < before
 
 
 def test_steps_that_are_too_long_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = photograph(96, 128)
     plain = cost(codec(), pixels, 0.6)
-    monkeypatch.setattr(refining, "STEP1", 1e4)
-    monkeypatch.setattr(refining, "STEP2", 1e4)
-    assert cost(codec(effort=4), pixels, 0.6) < 1.02 * plain
+    monkeypatch.setattr(refining, "STEP", 1e4)
+    monkeypatch.setattr(refining, "UPPER_STEP", 1e4)
+    assert cost(codec(refinement_steps=4), pixels, 0.6) < 1.02 * plain
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 10])
 @pytest.mark.parametrize("distance", [0.02, 0.1, 0.3, 0.5, 1.0])
 def test_a_few_steep_directions_do_no_harm(steps: int, distance: float) -> None:
-    refined, _ = refinement(photograph(64, 64), steps=steps)
     curvature = torch.tensor([1.0] * 100 + [20.0])
     goal = torch.tensor([1.0] * 100 + [distance])
     u = torch.zeros(101)
 
     def evaluate(with_gradients: bool) -> Evaluation:
         value = float((curvature * (u - goal).square()).sum()) / 2
-        return Evaluation(value, [curvature * (u - goal)] if with_gradients else [])
+        return Evaluation([0.0], value, [curvature * (u - goal)] if with_gradients else [])
 
-    before = evaluate(False).value
-    for count in (refined.joint_steps, steps - refined.joint_steps):
-        refined._descend(count, evaluate, [u])
+    before, descent = evaluate(False).value, Descent(steps)
+    for count in steps_by_level(steps, 2):
+        descent.run(count, evaluate, [u])
     assert evaluate(False).value <= before
+
+
+@pytest.mark.parametrize("steps", [0, 1, 4, 10, 23])
+@pytest.mark.parametrize("depth", [1, 2, 3, 9])
+def test_all_steps_are_made(steps: int, depth: int) -> None:
+    counts = steps_by_level(steps, depth)
+    assert len(counts) == depth
+    assert sum(counts) == steps
+    assert counts[1:] == sorted(counts[1:])
 
 
 def test_refined_targets_are_finite_and_keep_their_scales() -> None:
     pixels = photograph(96, 96)
-    ladder = load_model(WEIGHTS, "float32")
-    effort = Effort(4, load_weights(WEIGHTS).objective, 0)
-    plain, _ = sample_ladder(ladder.encode(pixels, 0.5), 0)
-    refined, _ = sample_ladder(ladder.encode(pixels, 0.5, effort), 0)
-    np.testing.assert_array_equal(plain[0].r, refined[0].r)
-    assert all(np.isfinite(t.d).all() for t in refined)
-    assert not np.array_equal(plain[0].d, refined[0].d)
+    refined = EncoderRefinement(4, load_weights(WEIGHTS).objective, 0)
+    plain, _ = sample_ladder(network().encode(pixels, 0.5), 0)
+    better, _ = sample_ladder(network().encode(pixels, 0.5, refined), 0)
+    np.testing.assert_array_equal(plain[0].r, better[0].r)
+    assert all(np.isfinite(t.d).all() for t in better)
+    assert not np.array_equal(plain[0].d, better[0].d)
 
 
 def test_a_laplace_scale_weighs_absolute_errors() -> None:
-    pixels = photograph(64, 64)
     gamma, rate = 0.02, 0.4
     laplace = {"distortion": "mae", "laplace_scale": gamma, "learned_scale": True}
-    refined, x = refinement(pixels, rate, lambda_min=0.1, lambda_max=1.0, **laplace)
-    refined.dtype = torch.float32
-    z1 = torch.zeros_like(level1_sample(refined, 4, 4))
-    nats, _ = refined._distortion(z1, False)
-    with torch.no_grad():
-        shown = refined.model.reconstruct(z1, refined.blend)
+    objective = {"lambda_min": 0.1, "lambda_max": 1.0, **laplace}
+    refined, work = begun(photograph(96, 96), rate, **objective)
+    tile = next(tiles(Size(1, 96, 96), 32, 768, 0))
+    shown = torch.rand(1, 3, 96, 96)
+    nats = float(work._distortion(tile, shown))
     # lambda times the negative logarithm of the Laplace likelihood, but for its normaliser
-    expected = 0.1 * 10**rate * float((x - shown).abs().sum()) / gamma
+    expected = 0.1 * 10**rate * float((refined.x - shown).abs().sum()) / gamma
     assert nats == pytest.approx(expected, rel=1e-4)
 
 
@@ -228,13 +228,13 @@ def test_a_laplace_scale_weighs_absolute_errors() -> None:
 def test_a_learned_laplace_scale_must_be_told() -> None:
     objective = {**load_weights(WEIGHTS).objective, "distortion": "mae", "learned_scale": True}
     with pytest.raises(UsageError, match="learned Laplace scale"):
-        Effort(1, objective, 0)
+        EncoderRefinement(1, objective, 0)
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, "much"])
-def test_an_effort_must_be_a_count(value: Any) -> None:
-    with pytest.raises(UsageError, match="effort"):
-        codec(effort=value)
+def test_steps_must_be_a_count(value: Any) -> None:
+    with pytest.raises(UsageError, match="refinement_steps"):
+        codec(refinement_steps=value)
 
 
 def run(*arguments: object) -> int:
@@ -254,16 +254,16 @@ def photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_encode_takes_an_effort(photo: Path, tmp_path: Path) -> None:
+def test_encode_takes_steps(photo: Path, tmp_path: Path) -> None:
     by_flag, by_option = tmp_path / "a.qf", tmp_path / "b.qf"
     common = ("--codec", "pln-fast", "--point", 0.5)
-    assert run("encode", photo, by_flag, *common, "--effort", 2) == 0
-    assert run("encode", photo, by_option, *common, "-o", "effort=2") == 0
+    assert run("encode", photo, by_flag, *common, "--refinement-steps", 2) == 0
+    assert run("encode", photo, by_option, *common, "-o", "refinement_steps=2") == 0
     assert by_flag.read_bytes() == by_option.read_bytes()
 
 
 @pytest.mark.parametrize("preset", ["pln-fast", "pln-isgs"])
-def test_a_wanted_size_goes_with_effort(
+def test_a_wanted_size_goes_with_refinement(
     photo: Path,
     tmp_path: Path,
     preset: str,
@@ -272,15 +272,15 @@ def test_a_wanted_size_goes_with_effort(
 ) -> None:
     monkeypatch.setattr(target, "STEPS", 3)
     out = tmp_path / "a.qf"
-    arguments = ("--codec", preset, "--effort", 1, "--target-bytes", 900, "--json")
+    arguments = ("--codec", preset, "--refinement-steps", 1, "--target-bytes", 900, "--json")
     assert run("encode", photo, out, *arguments) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["bytes"] == out.stat().st_size <= 900
     assert told["bytes"] >= (899 if preset == "pln-fast" else 700)
 
 
-def test_other_codecs_have_no_effort(
+def test_other_codecs_have_no_refinement(
     photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("encode", photo, tmp_path / "a.jpg", "--codec", "jpeg", "--effort", 2) == 2
-    assert "effort" in capsys.readouterr().err
+    assert run("encode", photo, tmp_path / "a.jpg", "--codec", "jpeg", "--refinement-steps", 2) == 2
+    assert "refinement_steps" in capsys.readouterr().err

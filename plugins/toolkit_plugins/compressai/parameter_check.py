@@ -1,9 +1,4 @@
-"""Whether encoder and decoder compute the same entropy parameters.
-
-A learned entropy coder decodes garbage as soon as the decoder's network rounds one scale to
-another entry of the table than the encoder's did. Both hash the tables and all indices of
-scales, and apart from these the symbols; the encoder's hashes are in the file.
-"""
+"""The entropy-parameter check around CompressAI's own coder."""
 
 from __future__ import annotations
 
@@ -14,45 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.format.container import BadFile, BadStream
+from toolkit.format.container import BadStream
 from toolkit_plugins.compressai.upstream import submodule
-
-HASH_BYTES = 4
-
-
-class Disagreement(BadFile):
-    """This machine computes other entropy parameters than the one that wrote the file."""
+from toolkit_plugins.hyperprior.parameter_check import HASH_BYTES, refuse_mismatch
 
 
-def refuse(found: bytes, expected: bytes) -> None:
-    """Raises Disagreement where the hashes differ."""
-    if found != expected:
-        raise Disagreement(
-            f"entropy parameters computed here ({found.hex()}) aren't the encoder's "
-            f"({expected.hex()}): another processor or version of torch, or a damaged file; "
-            "decode it where it was made"
-        )
-
-
-@contextlib.contextmanager
-def deterministic() -> Iterator[None]:
-    """No gradients, and one thread: sums are added up in the same order every time."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
-class Agreement:
+class ParameterCheck:
     """Hashes a model's tables and the indices of scales, and the symbols, while it codes.
 
     A decoder gives ``expected`` and the number of indices that there will be. It gets a
-    Disagreement as soon as all of them are known: before any symbol is decoded, except by
+    Mismatch as soon as all of them are known: before any symbol is decoded, except by
     autoregressive models, whose last indices depend on the first symbols. And it gets BadStream
     in the end for symbols that aren't those that were coded.
     """
@@ -76,10 +42,10 @@ class Agreement:
         return self._indices.digest() + self._symbols.digest()
 
     def check(self) -> None:
-        """Raises Disagreement or BadStream where there is an expectation that isn't met."""
+        """Raises Mismatch or BadStream where there is an expectation that isn't met."""
         if self.expected is None:
             return
-        refuse(self._indices.digest(), self.expected[:HASH_BYTES])
+        refuse_mismatch(self._indices.digest(), self.expected[:HASH_BYTES])
         if self._symbols.digest() != self.expected[HASH_BYTES:]:
             raise BadStream("the symbols decoded aren't those that were coded: damaged")
 
@@ -89,7 +55,7 @@ class Agreement:
         self._indices.update(indices.to(torch.uint8).contiguous().numpy().tobytes())
         self.count -= indices.numel()
         if self.count == 0 and self.expected is not None:
-            refuse(self._indices.digest(), self.expected[:HASH_BYTES])
+            refuse_mismatch(self._indices.digest(), self.expected[:HASH_BYTES])
 
     def _recorded(self, coder: Any) -> _RecordedCoder:
         def record(symbols: list[int]) -> None:

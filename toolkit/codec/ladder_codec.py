@@ -1,0 +1,276 @@
+"""One codec for every entropy model that sends samples, of any depth, with any samplers."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from msgspec import Meta, field
+
+from toolkit.codec.base import Decoded, DecodeSettings, Theoretical
+from toolkit.codec.byte_budget import fill
+from toolkit.codec.container_codec import ContainerCodec, Payload, Room, weights_of_file
+from toolkit.errors import UsageError
+from toolkit.format.container import BadStream, Stream
+from toolkit.format.weights import find_weights, load_weights, weights_of_fingerprint
+from toolkit.options import Options
+from toolkit.plugin.presets import merge
+from toolkit.sampling.capabilities import FitsBytes
+from toolkit.sampling.choice import SamplerChoice, pack_choice, read_choice
+from toolkit.sampling.ladder import (
+    CodedLadder,
+    decode_ladder,
+    encode_ladder,
+    sample_ladder,
+    theoretical_bits,
+)
+
+if TYPE_CHECKING:
+    from toolkit.codec.base import LatentLevel, Pixels
+    from toolkit.entropy_model.network import LadderNetwork
+    from toolkit.entropy_model.refinement import EncoderRefinement
+    from toolkit.format.container import Container
+    from toolkit.plugin.loader import Plugins
+    from toolkit.plugin.specs import CodecSpec, EntropyModelSpec
+    from toolkit.sampling.contract import Sampler
+    from toolkit.sampling.ladder import EncodeLadder, Target
+
+RATE_STEPS = 65535
+DEFAULT = "default"
+DEFAULT_SAMPLER = {"sampler": "trellis"}
+_LEVEL = re.compile(r"level[1-9][0-9]?")
+_STREAM = re.compile(r"([1-9][0-9]?)(.+)")
+_PARAMETERS = struct.Struct("<HB")  # rate in units of 1 / RATE_STEPS, seed
+
+
+class LadderOptions(Options, frozen=True):
+    """Options of codecs that send samples."""
+
+    weights: str = ""
+    """Shipped weights by name, or a path to a .safetensors file; empty: those named as the
+    model."""
+    levels: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Sampler of each level: ``sampler`` names it, the rest are its options. ``default`` is for
+    all levels; ``level1`` (nearest the image), ``level2`` and so on are laid over it."""
+    seed: Annotated[int, Meta(ge=0, le=255)] = 0
+    """Of the shared random numbers."""
+    refinement_steps: Annotated[int, Meta(ge=0, le=10000)] = 0
+    """Gradient steps that refine the posterior of each picture before it is coded. Encoder
+    only: files don't say it, decoders take no longer."""
+
+
+class LadderCodec(ContainerCodec):
+    """Codes a sample of each level of a model's ladder, top first.
+
+    The model is the one that the weights file names; the codec has its name.
+    """
+
+    options_class = LadderOptions
+
+    def __init__(
+        self, spec: CodecSpec, options: LadderOptions, plugins: Plugins | None = None
+    ) -> None:
+        super().__init__(spec, options, plugins)
+        self.choices = {
+            name: SamplerChoice.from_options(self.plugins, self._sampler_options(name), name)
+            for name in (DEFAULT, *options.levels)
+        }
+
+    def _sampler_options(self, name: str) -> Mapping[str, Any]:
+        levels = self.options.levels
+        if name != DEFAULT and not _LEVEL.fullmatch(name):
+            raise UsageError(
+                f"levels: '{name}' is no level: they are called 'default', 'level1' (nearest the "
+                "image), 'level2' ..."
+            )
+        base = merge(DEFAULT_SAMPLER, levels.get(DEFAULT, {}))
+        return base if name == DEFAULT else merge(base, levels.get(name, {}))
+
+    # -- parts -------------------------------------------------------------------
+
+    @property
+    def model(self) -> EntropyModelSpec:
+        """The entropy model's descriptor."""
+        assert self.spec.model is not None
+        return self.spec.model
+
+    @property
+    def weights(self) -> Path:
+        """The weights file. Raises MissingError."""
+        return find_weights(self.options.weights or self.model.name, self.model.weights_folder)
+
+    def network(self) -> LadderNetwork:
+        """The network of the weights. Raises UsageError for options of a level that it hasn't."""
+        from toolkit.entropy_model.network import load_network
+
+        network = load_network(self.model, self.weights, "float32")
+        depth = network.model.depth
+        for name in self.options.levels:
+            if name != DEFAULT and int(name.removeprefix("level")) > depth:
+                raise UsageError(f"levels: no {name}: the model of these weights has {depth}")
+        return network
+
+    def level_choices(self, network: LadderNetwork) -> dict[str, SamplerChoice]:
+        """Level name -> sampler chosen, top level first."""
+        model = network.model
+        names = [model.name(index) for index in range(model.depth)]
+        return {name: self.choices.get(name, self.choices[DEFAULT]) for name in names}
+
+    def samplers(self) -> dict[str, Sampler]:
+        """Level name -> sampler, top level first."""
+        return {n: c.build() for n, c in self.level_choices(self.network()).items()}
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "stream_version": self.stream_version,
+            "weights": load_weights(self.weights).fingerprint.hex(),
+            **{name: choice.identity() for name, choice in self.choices.items()},
+        }
+
+    def _refinement(self) -> EncoderRefinement | None:
+        if not self.options.refinement_steps:
+            return None
+        from toolkit.entropy_model.refinement import EncoderRefinement
+
+        objective = load_weights(self.weights).objective
+        return EncoderRefinement(self.options.refinement_steps, objective, self.options.seed)
+
+    def _ladder(self, network: LadderNetwork, rgb: Pixels, point: float) -> EncodeLadder:
+        return network.encode(rgb, _rate(point), self._refinement())
+
+    # -- what coding could be ----------------------------------------------------
+
+    def targets(self, pixels: Pixels, point: float) -> list[tuple[str, Any, Any]]:
+        """(level, d, r) of each level, top first, each given a plain sample of those above."""
+        from toolkit.codec.base import as_rgb
+
+        found, _ = self._sampled(as_rgb(pixels), point)
+        return [(t.name, t.d, t.r) for t in found]
+
+    def _sampled(self, rgb: Pixels, point: float) -> tuple[list[Target], Pixels]:
+        return sample_ladder(self._ladder(self.network(), rgb, point), self.options.seed)
+
+    def theoretical_rgb(self, rgb: Pixels, point: float) -> Theoretical:
+        targets, shown = self._sampled(rgb, point)
+        return Theoretical(theoretical_bits(targets), shown)
+
+    def latent_levels(self, pixels: Pixels, point: float) -> list[LatentLevel]:
+        from toolkit.codec.base import as_rgb
+
+        network, rgb = self.network(), as_rgb(pixels)
+        return network.levels(rgb, _rate(point), self.options.seed, self._refinement())
+
+    # -- coding ------------------------------------------------------------------
+
+    @property
+    def fits_bytes(self) -> bool:
+        """Whether the last level's sampler can fill a budget."""
+        return isinstance(list(self.samplers().values())[-1], FitsBytes)
+
+    def encode_rgb(self, rgb: Pixels, point: float, room: Room | None = None) -> Payload:
+        network = self.network()
+        choices = self.level_choices(network)
+        samplers = {name: choice.build() for name, choice in choices.items()}
+        payload_of = partial(self._payload, choices, point)
+        if room is not None:
+            samplers = fill(samplers, lambda streams: room(payload_of(streams)))
+        coded = encode_ladder(self._ladder(network, rgb, point), samplers, self.options.seed)
+        return payload_of({rung.name: rung.coded.data for rung in coded.rungs}, coded)
+
+    def _payload(
+        self,
+        choices: Mapping[str, SamplerChoice],
+        point: float,
+        data: Mapping[str, bytes],
+        coded: CodedLadder | None = None,
+    ) -> Payload:
+        heads = {name: pack_choice(choice) for name, choice in choices.items()}
+        streams = [
+            Stream(stream_name(name, choice), heads[name] + data[name])
+            for name, choice in choices.items()
+        ]
+        payload = Payload(
+            _PARAMETERS.pack(round(point * RATE_STEPS), self.options.seed),
+            tuple(streams),
+            load_weights(self.weights).fingerprint,
+        )
+        if coded is None:
+            return payload
+        parts: dict[str, float] = {}
+        for rung in coded.rungs:
+            side = 8.0 * len(heads[rung.name]) + rung.coded.side_bits
+            parts[f"{rung.name}.side"] = side
+            parts[rung.name] = 8.0 * (len(heads[rung.name]) + len(rung.coded.data)) - side
+        return Payload(
+            payload.parameters,
+            payload.streams,
+            payload.fingerprint,
+            parts,
+            coded.show,
+            {rung.name: rung.kl_bits for rung in coded.rungs},
+            coded.coder_seconds,
+        )
+
+    def describe(self, container: Container) -> dict[str, Any]:
+        rate, seed = self._parameters(container)
+        told: dict[str, Any] = {"rate": rate, "seed": seed}
+        for stream in container.streams:
+            if match := _STREAM.fullmatch(stream.name):
+                choice, _ = read_choice(self.plugins, match[2], stream.data)
+                told[f"level{match[1]}"] = choice.config()
+        known = weights_of_fingerprint(container.fingerprint or b"", self.model.weights_folder)
+        told["installed weights"] = known.stem if known else "none that fit"
+        return told
+
+    def decode_rgb(self, container: Container, settings: DecodeSettings) -> Decoded:
+        from toolkit.entropy_model.network import load_network
+
+        given = settings.weights
+        if given is None and self.options.weights:
+            given = self.weights
+        weights = weights_of_file(container, given, self.model.weights_folder)
+        network = load_network(self.model, weights.path, settings.precision)
+        rate, seed = self._parameters(container)
+        samplers, streams = self._streams(container, network)
+        ladder = network.decode(container.height, container.width, rate)
+        return Decoded(*decode_ladder(ladder, samplers, streams, seed))
+
+    def _parameters(self, container: Container) -> tuple[float, int]:
+        """(rate, seed)."""
+        if len(container.parameters) != _PARAMETERS.size:
+            raise BadStream(f"codec '{self.spec.name}': parameters of the wrong size")
+        steps, seed = _PARAMETERS.unpack(container.parameters)
+        return steps / RATE_STEPS, seed
+
+    def _streams(
+        self, container: Container, network: LadderNetwork
+    ) -> tuple[dict[str, Sampler], dict[str, bytes]]:
+        """Sampler and stream of each level."""
+        model, name = network.model, self.spec.name
+        if len(container.streams) != model.depth:
+            raise BadStream(
+                f"codec '{name}': {model.depth} levels expected, {len(container.streams)} there"
+            )
+        samplers: dict[str, Sampler] = {}
+        streams: dict[str, bytes] = {}
+        for index, stream in enumerate(container.streams):
+            level, match = model.name(index), _STREAM.fullmatch(stream.name)
+            if match is None or level != f"level{match[1]}":
+                raise BadStream(f"codec '{name}': stream '{stream.name}' where {level} should be")
+            choice, streams[level] = read_choice(self.plugins, match[2], stream.data)
+            samplers[level] = choice.build()
+        return samplers, streams
+
+
+def stream_name(level: str, choice: SamplerChoice) -> str:
+    """The level's number and the sampler's tag."""
+    return level.removeprefix("level") + choice.spec.tag
+
+
+def _rate(point: float) -> float:
+    """The rate as the file will say it."""
+    return round(point * RATE_STEPS) / RATE_STEPS

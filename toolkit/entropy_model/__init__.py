@@ -1,0 +1,1 @@
+"""Entropy models that send samples: ladders of Gaussians, whatever their depth. Imports torch."""

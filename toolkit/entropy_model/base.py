@@ -1,0 +1,212 @@
+r"""What an entropy model that sends samples is: a ladder of Gaussians, written once.
+
+::
+
+    x --> analyse --> features     top level            last level
+                          \           z |                   z |
+    start --> state --> level --> descend --> level --> descend --> reconstruct --> x_hat
+                          |                     |
+                  prior, posterior      prior, posterior
+
+A model says how each level's prior follows from the state (what is known of the levels above),
+how the encoder's posterior follows from the state and its features, and what a sample does to
+the state. The same few methods train, encode, decode, refine and draw: whatever an encoder knows
+of a level, the decoder has, since both walk the same path (Flamich 2019, section 3.2.2; ladders:
+Sønderby et al. 2016, arXiv:1602.02282).
+
+Levels are coded from the top (level index 0) down. By name they are counted from the image:
+``level1`` is the last, nearest the image.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from toolkit.options import Options
+from toolkit.training.objective import TrainingPass
+
+State = tuple[Tensor, ...]
+"""Maps (B, C, h, w), each at a stride of its own: what is known at some place of the ladder."""
+
+
+class Size(NamedTuple):
+    """Of a batch of images: sides in pixels, multiples of the model's stride."""
+
+    batch: int
+    height: int
+    width: int
+
+
+class Gaussian(NamedTuple):
+    """Independent Gaussians: mean and natural logarithm of the scale, (B, C, h, w) each."""
+
+    mean: Tensor
+    log_scale: Tensor
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level: its prior in the network's units, and the posterior in units of that prior."""
+
+    prior: Gaussian
+    posterior: Gaussian | None = None
+    """N(d, r^2) against the prior as N(0, 1): mean d, log scale log r. None where there are no
+    features: in a decoder."""
+
+    def latent(self, c: Tensor) -> Tensor:
+        """The latent that a sample ``c``, in units of the prior, stands for."""
+        return self.prior.mean + torch.exp(self.prior.log_scale) * c
+
+    def kl_bits(self) -> Tensor:
+        """KL[q || p] of every latent element, in bits."""
+        assert self.posterior is not None
+        return kl_bits(*self.posterior)
+
+
+def standard_prior(like: Tensor) -> Gaussian:
+    """N(0, 1), shaped as ``like``."""
+    return Gaussian(torch.zeros_like(like), torch.zeros_like(like))
+
+
+def standardised(posterior: Gaussian, prior: Gaussian) -> Gaussian:
+    """A posterior given in the network's units, in units of the prior."""
+    d = (posterior.mean - prior.mean) * torch.exp(-prior.log_scale)
+    return Gaussian(d, posterior.log_scale - prior.log_scale)
+
+
+def product_of_gaussians(encoder: Gaussian, prior: Gaussian) -> Gaussian:
+    """The posterior that is proportional to the encoder's Gaussian times the prior, in units of
+    the prior; its scale is below 1.
+
+    Precision-weighted: ``v = 1 / (s_x^-2 + s_p^-2)``, ``mu = (s_x^-2 mu_x + s_p^-2 mu_p) v``.
+    (Section 3.2.2 prints sigma^-1 for sigma^-2 and gives each mean the other Gaussian's
+    weight, so that a sharp encoder is ignored; this is the correction.)
+    """
+    log_ratio = 2 * (prior.log_scale - encoder.log_scale)
+    d = (encoder.mean - prior.mean) * torch.exp(-prior.log_scale) * torch.sigmoid(log_ratio)
+    return Gaussian(d, -0.5 * F.softplus(log_ratio))
+
+
+def kl_bits(d: Tensor, log_r: Tensor) -> Tensor:
+    """KL[N(d, r^2) || N(0, 1)] in bits, elementwise."""
+    return (0.5 / math.log(2)) * (d * d + torch.exp(2 * log_r) - 1 - 2 * log_r)
+
+
+class LadderModel(nn.Module, ABC):
+    """Base class of entropy models that send samples; conditioned on a rate in [0, 1].
+
+    A subclass sets ``options_class``, ``stride`` and ``depth`` and implements the five methods
+    below. All maps are (B, C, h, w); h and w are the padded image's sides over some stride.
+    """
+
+    options_class: ClassVar[type[Options]] = Options
+    stride: int = 16
+    """Sides of the images that it takes are multiples of this ..."""
+    least_side: int = 1
+    """... and at least this (mirror padding needs something to mirror)."""
+    depth: int = 1
+    """How many levels it has."""
+    reach: int = 256
+    """Pixels around a piece of a picture that any one step (from a level's sample to the next
+    level, or to the image) may look at; pictures are worked on in tiles with such margins."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        self.options = options
+
+    @abstractmethod
+    def analyse(self, x: Tensor, rate: Tensor) -> State:
+        """What the encoder knows of images (B, 3, H, W) in [0, 1] at the rates (B,)."""
+
+    @abstractmethod
+    def start(self, size: Size, rate: Tensor) -> State:
+        """What is known before any level is: maps that depend on the size alone, or none."""
+
+    @abstractmethod
+    def level(self, index: int, state: State, features: State | None, rate: Tensor) -> Level:
+        """Level ``index`` (0: the top) given the state; with its posterior if there are
+        ``features``. Encoder-only work belongs inside ``if features is not None``."""
+
+    @abstractmethod
+    def descend(self, index: int, state: State, z: Tensor, rate: Tensor) -> State:
+        """The state once the latents ``z`` of level ``index``, in the network's units, are
+        known."""
+
+    @abstractmethod
+    def reconstruct(self, state: State, rate: Tensor) -> Tensor:
+        """Image (B, 3, H, W), pixels in [0, 1] but not clipped, from the last state."""
+
+    def name(self, index: int) -> str:
+        """Of level ``index``: ``level1`` is nearest the image."""
+        return level_name(index, self.depth)
+
+    def shapes(self, size: Size) -> list[tuple[int, int, int]]:
+        """(C, h, w) of every level, top first, of a padded image."""
+        least = -(-self.least_side // self.stride) * self.stride
+        small = Size(1, max(least, self.stride), max(least, self.stride))
+        found: list[tuple[int, int, int]] = []
+
+        def note(index: int, level: Level) -> Tensor:
+            channels, rows, columns = level.prior.mean.shape[1:]
+            sides = (size.height * rows // small.height, size.width * columns // small.width)
+            found.append((channels, *sides))
+            return torch.zeros_like(level.prior.mean)
+
+        parameter = next(self.parameters())
+        rate = torch.zeros(1, dtype=parameter.dtype, device=parameter.device)
+        with torch.no_grad():
+            self.walk(small, rate, None, note)
+        return found
+
+    def walk(
+        self,
+        size: Size,
+        rate: Tensor,
+        features: State | None,
+        choose: Callable[[int, Level], Tensor],
+    ) -> Tensor:
+        """Down the whole ladder to the image.
+
+        Arguments:
+            choose: Called with each level's index and the level; returns the sample, in units of
+                the level's prior.
+        """
+        state = self.start(size, rate)
+        for index in range(self.depth):
+            level = self.level(index, state, features, rate)
+            state = self.descend(index, state, level.latent(choose(index, level)), rate)
+        return self.reconstruct(state, rate)
+
+    def training_pass(self, x: Tensor, rate: Tensor) -> TrainingPass:
+        """One sample of every level: what the loss needs.
+
+        KL terms below the top are expectations over the levels above, taken by one sample (the
+        KL chain rule; section 3.2.2 leaves the expectation out).
+
+        Arguments:
+            x: Images (B, 3, H, W) in [0, 1].
+            rate: (B,) in [0, 1].
+        """
+        bits: dict[str, Tensor] = {}
+
+        def sample(index: int, level: Level) -> Tensor:
+            assert level.posterior is not None
+            d, log_r = level.posterior
+            bits[self.name(index)] = kl_bits(d, log_r).sum((1, 2, 3))
+            return d + torch.randn_like(d) * torch.exp(log_r)
+
+        size = Size(len(x), x.shape[2], x.shape[3])
+        return TrainingPass(self.walk(size, rate, self.analyse(x, rate), sample), bits)
+
+
+def level_name(index: int, depth: int) -> str:
+    """Name of level ``index`` (0: the top) of ``depth``: ``level1`` is nearest the image."""
+    return f"level{depth - index}"

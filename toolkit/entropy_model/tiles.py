@@ -1,0 +1,82 @@
+"""Pieces of a picture that are worked on one after another, with margins that keep them exact."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from toolkit.entropy_model.base import Size, State
+
+Span = tuple[int, int]
+"""First pixel and the one behind the last, along one side."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A piece of a padded picture: ``inner`` is what counts, ``outer`` has margins around it."""
+
+    size: Size
+    """Of the padded picture."""
+    outer: tuple[Span, Span]
+    """Rows and columns, in pixels."""
+    inner: tuple[Span, Span]
+
+    @property
+    def outer_size(self) -> Size:
+        """Of the piece with its margins."""
+        return Size(self.size.batch, *(stop - start for start, stop in self.outer))
+
+    def crop(self, tensor: Tensor) -> Tensor:
+        """The piece with its margins of a map (B, C, h, w) at any stride: a view."""
+        return tensor[self._slices(tensor, self.outer, (0, 0), self.size)]
+
+    def crop_all(self, state: State) -> State:
+        """``crop`` of every map."""
+        return tuple(self.crop(tensor) for tensor in state)
+
+    def count(self, cropped: Tensor) -> Tensor:
+        """What counts of a map that was cropped, or made of cropped ones: a view."""
+        starts = (self.outer[0][0], self.outer[1][0])
+        return cropped[self._slices(cropped, self.inner, starts, self.outer_size)]
+
+    def _slices(
+        self, tensor: Tensor, spans: tuple[Span, Span], starts: tuple[int, int], size: Size
+    ) -> tuple[slice, ...]:
+        sides = ((size.height, tensor.shape[2]), (size.width, tensor.shape[3]))
+        return (
+            slice(None),
+            slice(None),
+            *(
+                slice((first - start) * cells // side, -(-(last - start) * cells // side))
+                for (first, last), start, (side, cells) in zip(spans, starts, sides, strict=True)
+            ),
+        )
+
+
+def tiles(size: Size, stride: int, tile: int, margin: int) -> Iterator[Tile]:
+    """Tiles of about equal sides of at most ``tile`` pixels that cover a padded picture.
+
+    Arguments:
+        stride: Tiles begin and end at its multiples.
+        margin: Pixels around each that it depends on; rounded up to a multiple of ``stride``.
+    """
+    beyond = -(-margin // stride) * stride
+    rows, columns = (
+        [
+            ((max(0, a - beyond), min(side, b + beyond)), (a, b))
+            for a, b in _edges(side, stride, tile)
+        ]
+        for side in (size.height, size.width)
+    )
+    for (outer_y, inner_y), (outer_x, inner_x) in itertools.product(rows, columns):
+        yield Tile(size, (outer_y, outer_x), (inner_y, inner_x))
+
+
+def _edges(side: int, stride: int, tile: int) -> list[Span]:
+    cells = side // stride
+    count = -(-side // tile)
+    edges = [stride * (i * cells // count) for i in range(count + 1)]
+    return [(a, b) for a, b in itertools.pairwise(edges) if b > a]

@@ -1,0 +1,36 @@
+"""What plugin authors need, in one import."""
+
+from toolkit.codec.base import Codec as Codec
+from toolkit.codec.base import Decoded as Decoded
+from toolkit.codec.base import DecodeSettings as DecodeSettings
+from toolkit.codec.base import Encoded as Encoded
+from toolkit.codec.base import as_pixels as as_pixels
+from toolkit.codec.container_codec import ContainerCodec as ContainerCodec
+from toolkit.codec.container_codec import Payload as Payload
+from toolkit.entropy_model.base import Gaussian as Gaussian
+from toolkit.entropy_model.base import LadderModel as LadderModel
+from toolkit.entropy_model.base import Level as Level
+from toolkit.entropy_model.base import Size as Size
+from toolkit.entropy_model.base import State as State
+from toolkit.entropy_model.base import product_of_gaussians as product_of_gaussians
+from toolkit.entropy_model.base import standard_prior as standard_prior
+from toolkit.entropy_model.base import standardised as standardised
+from toolkit.errors import InputError as InputError
+from toolkit.errors import MissingError as MissingError
+from toolkit.errors import UsageError as UsageError
+from toolkit.format.container import BadStream as BadStream
+from toolkit.format.container import Container as Container
+from toolkit.format.container import Stream as Stream
+from toolkit.options import Options as Options
+from toolkit.plugin.hookspecs import hookimpl as hookimpl
+from toolkit.plugin.specs import CodecSpec as CodecSpec
+from toolkit.plugin.specs import EntropyModelSpec as EntropyModelSpec
+from toolkit.plugin.specs import Knob as Knob
+from toolkit.plugin.specs import MetricSpec as MetricSpec
+from toolkit.plugin.specs import PresetFile as PresetFile
+from toolkit.plugin.specs import SamplerSpec as SamplerSpec
+from toolkit.sampling.contract import CodedSample as CodedSample
+from toolkit.sampling.contract import Sampler as Sampler
+from toolkit.sampling.contract import kl_bits as kl_bits
+from toolkit.sampling.randomness import SharedRandom as SharedRandom
+from toolkit.training.objective import TrainingPass as TrainingPass
