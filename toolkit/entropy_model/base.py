@@ -23,8 +23,9 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -121,6 +122,10 @@ class LadderModel(nn.Module, ABC):
     def __init__(self, options: Options) -> None:
         super().__init__()
         self.options = options
+
+    encoder_arithmetic: Callable[[], AbstractContextManager[Any]] = staticmethod(nullcontext)
+    """``with self.encoder_arithmetic():`` around what only an encoder computes within ``level``:
+    where files are coded, it is as fast as the processor allows."""
 
     @abstractmethod
     def analyse(self, x: Tensor, rate: Tensor) -> State:

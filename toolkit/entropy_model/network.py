@@ -85,6 +85,7 @@ class LadderNetwork:
         self.model = model
         self.dtype = torch.float64 if precision == "float64" else torch.float32
         self.products = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        model.encoder_arithmetic = lambda: arithmetic(encoder_dtype())
 
     # -- pictures ----------------------------------------------------------------
 

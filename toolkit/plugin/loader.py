@@ -31,7 +31,7 @@ from toolkit.plugin.specs import (
 )
 
 GROUP = "toolkit.plugins"
-BUILT_INS = ("classical", "compressai", "hyperprior", "pln", "samplers")
+BUILT_INS = ("classical", "compressai", "deep", "hyperprior", "pln", "samplers")
 
 S = TypeVar("S", bound=Spec)
 
