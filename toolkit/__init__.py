@@ -12,4 +12,12 @@
 from toolkit.api import decode, evaluate, load
 from toolkit.plugin.hookspecs import hookimpl
 
-__all__ = ["decode", "evaluate", "hookimpl", "load"]
+__all__ = ["__version__", "decode", "evaluate", "hookimpl", "load"]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("compression-without-quantization")
+    raise AttributeError(f"module 'toolkit' has no attribute '{name}'")
