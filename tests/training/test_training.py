@@ -23,8 +23,8 @@ from toolkit.options import parse_options, to_mapping
 from toolkit.training.data import Crops, image_files, split
 from toolkit.training.export import export
 from toolkit.training.objective import RateDistortion, TrainingPass
-from toolkit.training.optim import learning_rate_scale
 from toolkit.training.recipe import Objective, Schedule, load_recipe
+from toolkit.training.schedule import RunSchedule
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +199,7 @@ def test_split_and_schedule() -> None:
     with pytest.raises(InputError):
         split(files, 10)
     schedule = parse_options(Schedule, {"steps": 100, "warmup": 10, "flat": 0.3}, "test")
-    scales = [learning_rate_scale(schedule, step, step / 100) for step in range(101)]
+    scales = [RunSchedule(schedule).learning_rate_scale(step, 0) for step in range(101)]
     assert scales[0] == pytest.approx(0.1)
     assert scales[20] == 1
     assert scales[100] == pytest.approx(schedule.floor)
@@ -211,7 +211,7 @@ def test_split_and_schedule() -> None:
     [
         ("model: pln\n", "data"),
         ("model: pln\ndata: {folder: x}\nstep: 3\n", "no option 'step'"),
-        ("model: pln\ndata: {folder: x}\nschedule: {warmup: 3}\n", "needs steps"),
+        ("model: pln\ndata: {folder: x}\nschedule: {warmup: 3}\n", "cosine needs steps"),
         ("model: pln\ndata: {folder: x}\nobjective: {lambda_min: 2}\n", "above lambda_max"),
         ("model: pln\ndata: {folder: x}\nobjective: {learned_scale: true}\n", "to begin with"),
         ("model: pln\ndata: {folder: x}\nobjective: {laplace_scale: 0.1}\n", "goes with"),

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from toolkit.cli import say, session
 
+if TYPE_CHECKING:
+    from toolkit.training.loop import Trainer
+    from toolkit.training.recipe import Recipe
+
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run; goes on if it holds one.")],
+    recipe: Annotated[
+        str | None, typer.Argument(help="The recipe: a YAML file, or the name of one that ships.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; goes on if it holds one.")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override the recipe; repeatable."),
@@ -20,9 +29,20 @@ def train(
     minutes: Annotated[
         float | None, typer.Option(help="Stop after this long, to be resumed later.")
     ] = None,
+    branch: Annotated[
+        Path | None,
+        typer.Option(
+            help="Leave the run in OUT as it is, and take --decay-steps from its checkpoint into "
+            "this folder, the learning rate falling; the run may go on meanwhile."
+        ),
+    ] = None,
+    decay_steps: Annotated[
+        int | None, typer.Option("--decay-steps", min=1, help="Length of a --branch.")
+    ] = None,
     export_only: Annotated[
         bool, typer.Option("--export-only", help="Export the checkpoint as it is; no training.")
     ] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the recipes that ship.")] = False,
 ) -> None:
     """Train an entropy model; ends with weights, a model card and the curves in OUT.
 
@@ -30,32 +50,71 @@ def train(
     command goes on where it stopped.
     Several GPUs: torchrun --nproc-per-node N -m toolkit train RECIPE --out DIR
     """
-    from toolkit.errors import InputError
-    from toolkit.options import parse_options
+    from toolkit.errors import InputError, UsageError
     from toolkit.plugin.presets import parse_override
-    from toolkit.training.export import export
+    from toolkit.training.folder import CHECKPOINT, held
     from toolkit.training.recipe import load_recipe
+    from toolkit.training.shipped import find_recipe
 
-    plan = load_recipe(recipe, dict(parse_override(text) for text in set_ or ()))
-    spec = session().plugins.entropy_model(plan.model)
+    if list_:
+        _list_recipes()
+        return
+    if recipe is None or out is None:
+        raise UsageError("give a recipe and --out FOLDER (toolkit train --list shows recipes)")
+    if (branch is None) != (decay_steps is None):
+        raise UsageError("--branch and --decay-steps go together")
+    if branch is not None and branch.resolve() == out.resolve():
+        raise UsageError(f"{branch}: --branch must be another folder than --out")
+    path = find_recipe(recipe, session().plugins)
+    plan = load_recipe(path, dict(parse_override(text) for text in set_ or ()))
+    folder = branch or out
+    if export_only and not (folder / CHECKPOINT).exists():
+        raise InputError(f"{folder}: no checkpoint to export")
+    with ExitStack() as stack:
+        if _is_first():
+            stack.enter_context(held(folder))
+        trainer = _trainer(plan, str(path), folder, (out, decay_steps) if decay_steps else None)
+        _work(trainer, minutes, export_only)
+
+
+def _is_first() -> bool:
+    from toolkit.training.processes import Processes
+
+    return Processes.from_environment().first
+
+
+def _list_recipes() -> None:
+    from toolkit.training.shipped import describe, shipped_recipes
+
+    for name, paths in shipped_recipes(session().plugins).items():
+        for path in paths:
+            print(f"{name:24} {describe(path)}")
+
+
+def _trainer(plan: Recipe, origin: str, folder: Path, branch: tuple[Path, int] | None) -> Trainer:
+    from toolkit.options import parse_options
+
+    cls = session().plugins.entropy_model(plan.model).loaded
 
     import torch
 
     from toolkit.training.loop import Trainer
 
+    options = parse_options(cls.options_class, plan.options, f"{origin}: options")
     torch.manual_seed(plan.seed)
-    cls = spec.loaded
-    model = cls(parse_options(cls.options_class, plan.options, f"{recipe}: options"))
-    trainer = Trainer(model, plan, out)
-    if export_only and not trainer.checkpoint.exists():
-        raise InputError(f"{out}: no checkpoint to export")
+    return Trainer(cls(options), plan, folder, branch)
+
+
+def _work(trainer: Trainer, minutes: float | None, export_only: bool) -> None:
+    from toolkit.training.export import export
+
     if not export_only:
         try:
             trainer.run(60 * minutes if minutes else None)
         except KeyboardInterrupt:
             say(f"interrupted at step {trainer.step}; the same command goes on from the checkpoint")
             raise SystemExit(130) from None
-    if trainer.rank == 0:
+    if trainer.processes.first:
         print(f"weights: {export(trainer)}")
 
 

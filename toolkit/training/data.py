@@ -1,9 +1,10 @@
-"""Training pictures: random crops and flips, addressed by step, so that a run resumes exactly."""
+"""Training pictures: crops addressed by step, so that a run resumes exactly."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +49,18 @@ def load_rgb(path: Path, least: int) -> Pixels:
     return pixels
 
 
+class CropSource(Protocol):
+    """Where the crops of a batch come from: a function of (files, seed, step) alone."""
+
+    files: list[Path]
+
+    def batch(self, step: int, size: int, count: int) -> Pixels:
+        """uint8 array (count, 3, size, size)."""
+        ...
+
+
 class Crops:
-    """Batches of random crops; batch ``step`` is a function of (files, seed, step) alone.
+    """Batches of random crops, flipped at random, as a ``CropSource``.
 
     The images sit decoded in memory. Where they don't fit, the pool holds as many as do, and
     one of them is replaced by the next file in every ``refresh`` steps.

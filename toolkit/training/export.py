@@ -6,17 +6,17 @@ import copy
 import json
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 
-from toolkit.format.files import write_bytes_atomically
+from toolkit.format.files import write_atomically, write_bytes_atomically
 from toolkit.format.tensors import pack
-from toolkit.options import to_mapping
+from toolkit.options import parse_options, to_mapping
+from toolkit.training.folder import LOG
+from toolkit.training.log import read_log
+from toolkit.training.loop import Trainer
 from toolkit.training.objective import RateDistortion, SortsChannels
-
-if TYPE_CHECKING:
-    from toolkit.training.loop import Trainer
 
 
 def export(trainer: Trainer) -> Path:
@@ -26,22 +26,22 @@ def export(trainer: Trainer) -> Path:
 
     recipe = trainer.recipe
     model = trainer.ema["model"]
-    options = to_mapping(cast(Any, model).options)
+    options = to_mapping(parse_options(cast(Any, model).options_class, recipe.options, "options"))
     objective = to_mapping(cast(RateDistortion, trainer.ema["objective"]).learned())
     metadata = {
         "model": recipe.model,
         "options": json.dumps(options),
         "objective": json.dumps(objective),
     }
-    if isinstance(model, SortsChannels) and trainer.held:
+    if isinstance(model, SortsChannels) and trainer.validation.files:
         model = copy.deepcopy(model)  # a checkpoint made later still fits its optimiser
-        model.sort_channels(torch.cat([trainer.held_out_image(path) for path in trainer.held]))
+        model.sort_channels(trainer.validation.images())
     path = trainer.out / f"{recipe.model}.safetensors"
     write_bytes_atomically(path, save(pack(model.state_dict()), metadata))
     rows = trainer.validate()
     card = model_card(trainer, options, objective, rows)
     write_bytes_atomically(trainer.out / f"{recipe.model}.md", card.encode())
-    plot_curves(trainer.out / "log.jsonl", trainer.out / "curves.png")
+    plot_curves(trainer.out / LOG, trainer.out / "curves.png")
     return path
 
 
@@ -52,7 +52,11 @@ def model_card(
     recipe = trainer.recipe
     weights = sum(p.numel() for p in trainer.ema["model"].parameters())
     device = torch.cuda.get_device_name() if trainer.device.type == "cuda" else _processor()
+    machines = f"{device}, {trainer.processes.world} process(es)"
     start = f"`{json.dumps(to_mapping(recipe.start))}`" if recipe.start else "random weights"
+    branch, skipped = trainer.schedule.branch, trainer.guard.skipped
+    decay = f"; the last {branch.steps:,}: a decay of the learning rate" if branch else ""
+    left_out = f"; {skipped} skipped" if skipped else ""
     points = "\n".join(
         f"| {r['rate']:.2f} | {r['bpp']:.3f} | {r['psnr']:.2f} | "
         f"{100 * r['last_level_bpp'] / r['bpp']:.1f} % |"
@@ -67,13 +71,13 @@ def model_card(
 | options | `{json.dumps(options)}` |
 | objective | `{json.dumps(objective)}` |
 | begun with | {start} |
-| data | {len(trainer.crops.files)} images for training, {len(trainer.held)} held out |
+| data | {len(trainer.crops.files)} images for training, {len(trainer.validation.files)} held out |
 | schedule | `{json.dumps(to_mapping(recipe.schedule))}` |
 | optimiser | `{json.dumps(to_mapping(recipe.optimizer))}` |
 | averaging | `{json.dumps(to_mapping(recipe.ema))}` |
-| steps | {trainer.step:,} |
+| steps | {trainer.step:,}{decay}{left_out} |
 | time | {trainer.seconds / 60:.0f} minutes of steps |
-| hardware | {device}, {trainer.world} process(es), torch {torch.__version__}, {trainer.dtype} |
+| hardware | {machines}, torch {torch.__version__}, {trainer.dtype} |
 
 Held-out images (centre 256x256) as the training pass sees them: the bits of coded samples are
 their KL, those of symbols -log2 p; the picture is that of a plain sample, or of noisy symbols.
@@ -100,7 +104,7 @@ def plot_curves(log: Path, target: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    records = [json.loads(line) for line in log.read_text().splitlines()]
+    records = read_log(log)
     steps = [r for r in records if r["kind"] == "step"]
     validations = [r for r in records if r["kind"] == "validation"]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
@@ -123,5 +127,5 @@ def plot_curves(log: Path, target: Path) -> None:
         right.legend()
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    figure.savefig(target, dpi=120)
+    write_atomically(target, lambda file: figure.savefig(file, format="png", dpi=120))
     pyplot.close(figure)

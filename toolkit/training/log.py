@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, BinaryIO
 
-if TYPE_CHECKING:
-    from toolkit.training.loop import Trainer
-    from toolkit.training.objective import Loss
+from toolkit.training.folder import LOG
+from toolkit.training.objective import Loss
 
 
 class TrainingLog:
@@ -22,17 +22,19 @@ class TrainingLog:
 
     def __init__(self, folder: Path, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.file: TextIO | None = None
+        self.file: BinaryIO | None = None
         if not quiet:
             folder.mkdir(parents=True, exist_ok=True)
-            self.file = open(folder / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115
+            path = folder / LOG
+            _cut_torn_end(path)
+            self.file = open(path, "ab")  # noqa: SIM115
         self.sums = [0.0, 0.0, 0.0, 0.0]
         self.count = 0
         self.last = time.monotonic()
 
     def _write(self, record: dict[str, Any]) -> None:
         if self.file is not None:
-            self.file.write(json.dumps(record) + "\n")
+            self.file.write(json.dumps(record).encode() + b"\n")
             self.file.flush()
 
     def note(self, text: str) -> None:
@@ -41,19 +43,23 @@ class TrainingLog:
             print(text, flush=True)
         self._write({"kind": "note", "text": text})
 
-    def start(self, trainer: Trainer) -> None:
-        """What runs, on what."""
-        weights = sum(p.numel() for p in trainer.parts.parameters())
-        self.note(
-            f"{trainer.recipe.model}: {weights / 1e6:.2f} M weights, {trainer.device}, "
-            f"{str(trainer.dtype).removeprefix('torch.')}, {len(trainer.crops.files)} images, "
-            f"{len(trainer.held)} held out, {trainer.world} process(es)"
-        )
+    def resumed(self, step: int, seconds: float) -> None:
+        """The run goes on from a checkpoint of this step."""
+        self._write({"kind": "resumed", "step": step, "seconds": round(seconds, 1)})
+        if not self.quiet:
+            print(f"resumed at step {step}, {seconds / 60:.1f} min", flush=True)
+
+    def skip(self, step: int, fault: str, skipped: int) -> None:
+        """A step that was skipped, why, and how many were by now."""
+        self._write({"kind": "skip", "step": step, "fault": fault, "skipped": skipped})
+        if not self.quiet:
+            print(f"step {step:7d}  skipped: {fault}; {skipped} skipped so far", flush=True)
 
     def step(
         self, step: int, seconds: float, progress: float, loss: Loss, norm: float, scale: float
     ) -> None:
-        """Count one step in; write a record when it is time."""
+        """Count one step in; write a record when it is time. ``progress`` is NaN where the run has
+        no end of its own."""
         for i, value in enumerate((float(loss.value.detach()), loss.bpp, loss.psnr, norm)):
             self.sums[i] += value
         self.count += 1
@@ -68,8 +74,9 @@ class TrainingLog:
         }  # fmt: skip
         self._write(record)
         if not self.quiet:
+            share = "" if math.isnan(progress) else f"{100 * progress:5.1f} %  "
             print(
-                f"step {step:7d}  {100 * progress:5.1f} %  loss {value:7.3f}  {bpp:6.3f} bpp  "
+                f"step {step:7d}  {share}loss {value:7.3f}  {bpp:6.3f} bpp  "
                 f"{psnr:6.2f} dB  |g| {mean_norm:6.2f}  lr x{scale:.3f}  {rate:5.2f} steps/s",
                 flush=True,
             )
@@ -83,3 +90,24 @@ class TrainingLog:
         if not self.quiet:
             points = "  ".join(f"{r['bpp']:.3f}/{r['psnr']:.2f}" for r in rows)
             print(f"held out at step {step}: bpp/dB {points}", flush=True)
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The records of a log, without those of steps that a killed run took and that were taken again
+    when it went on."""
+    records: list[dict[str, Any]] = []
+    for line in path.read_bytes().splitlines():
+        record = json.loads(line)
+        if record["kind"] == "resumed":
+            records = [r for r in records if r.get("step", 0) <= record["step"]]
+        records.append(record)
+    return records
+
+
+def _cut_torn_end(path: Path) -> None:
+    """Remove the half line that a killed process left."""
+    if not path.exists():
+        return
+    with open(path, "r+b") as file:
+        data = file.read()
+        file.truncate(data.rfind(b"\n") + 1)

@@ -34,16 +34,16 @@ class TrainableModel(Protocol):
 
 @runtime_checkable
 class SortsChannels(Protocol):
-    """A model that can rearrange its weights before they are exported."""
+    """A model that sorts its latent channels before its weights are exported."""
 
     def sort_channels(self, x: Tensor) -> None:
-        """Rearrange, by what images (B, 3, H, W) show, without changing what is computed."""
+        """Sort, by what images (B, 3, H, W) in [0, 1] show, without changing what is computed."""
         ...
 
 
 @runtime_checkable
 class AddsChannels(Protocol):
-    """A model that can begin with the weights of one that has fewer channels."""
+    """A model that can begin with the weights of one that has fewer latent channels."""
 
     def add_channels(
         self, images: Sequence[Tensor], known: int, opens: float, objective: Objective
@@ -87,15 +87,22 @@ class RateDistortion(nn.Module):
         """The options, with what has been learned in its place."""
         if not self.options.learned_scale:
             return self.options
-        scale = float(self.log_gamma.detach().exp())
+        scale = float(self.log_scale().detach().exp())
         return msgspec.structs.replace(self.options, laplace_scale=scale)
+
+    def log_scale(self) -> Tensor:
+        """Natural logarithm of the Laplace scale in use, ``max(gamma, gamma_inf)``."""
+        least = self.options.least_scale
+        return self.log_gamma if least is None else self.log_gamma.clamp_min(math.log(least))
 
     def distortion(self, x: Tensor, x_hat: Tensor) -> Tensor:
         """D of each image, (B,): see ``Objective``."""
         d = distortion(x, x_hat, self.options.distortion)
         if self.options.laplace_scale is None:
             return d
-        return d * torch.exp(-self.log_gamma) / LN2 + 3 * (1 + self.log_gamma / LN2)
+        log_scale = self.log_scale()
+        likelihood = d * torch.exp(-log_scale) / LN2
+        return likelihood + 3 * (1 + log_scale / LN2) if self.options.normaliser else likelihood
 
     def lambdas(self, rate: Tensor) -> Tensor:
         """lambda of each rate in [0, 1]: geometric from lambda_min to lambda_max."""
@@ -110,6 +117,8 @@ class RateDistortion(nn.Module):
         warm = min(1.0, step / o.kl_warmup) if o.kl_warmup else 1.0
         lambdas = self.lambdas(rate)
         value = ((lambdas * d + warm * bpp) / lambdas**o.balance).mean()
+        if o.laplace_scale is not None and not o.normaliser:
+            value = value * self.log_scale().exp()  # L' = D + gamma R of section 3.3.1
         mse = (x - result.x_hat).detach().square().mean((1, 2, 3))
         psnr = -10 * torch.log10(mse.clamp_min(1e-10)).mean()
         return Loss(value, float(bpp.detach().mean()), float(psnr))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from toolkit.training.recipe import Optimizer, Schedule
+from toolkit.training.recipe import Optimizer
 
 
 def _matrices(kernel: nn.Parameter, values: Tensor | None) -> list[Tensor]:
@@ -37,7 +37,7 @@ class MixedOptimizer:
         self.kernels = kernels
         self.matrices = [nn.Parameter(m.detach()) for p in kernels for m in _matrices(p, p)]
         self.parts: list[tuple[torch.optim.Optimizer, float]] = [
-            (torch.optim.Adam(others, betas=(0.9, 0.99)), options.other_lr)
+            (torch.optim.Adam(others, betas=options.betas), options.other_lr)
         ]
         if kernels:
             muon = torch.optim.Muon(
@@ -45,23 +45,25 @@ class MixedOptimizer:
             )
             self.parts.append((muon, options.kernel_lr))
 
-    def step(self, scale: float) -> float:
-        """One step at ``scale`` times the learning rates; clears gradients, returns their norm.
+    def clip_gradients(self) -> float:
+        """Shorten the gradient to the norm ``clip``; returns its norm before."""
+        limit = math.inf if self.options.clip is None else self.options.clip
+        return float(nn.utils.clip_grad_norm_(self.parameters, limit))
 
-        A step whose gradient isn't finite is left out.
-        """
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.options.clip))
-        if math.isfinite(norm):
-            gradients = (g for p in self.kernels for g in _matrices(p, p.grad))
-            for matrix, gradient in zip(self.matrices, gradients, strict=True):
-                matrix.grad = gradient
-            for optimizer, lr in self.parts:
-                for group in optimizer.param_groups:
-                    group["lr"] = lr * scale
-                optimizer.step()
+    def step(self, scale: float) -> None:
+        """One step at ``scale`` times the learning rates."""
+        gradients = (g for p in self.kernels for g in _matrices(p, p.grad))
+        for matrix, gradient in zip(self.matrices, gradients, strict=True):
+            matrix.grad = gradient
+        for optimizer, lr in self.parts:
+            for group in optimizer.param_groups:
+                group["lr"] = lr * scale
+            optimizer.step()
+
+    def clear_gradients(self) -> None:
+        """Forget the gradients."""
         for parameter in self.parameters:
             parameter.grad = None
-        return norm
 
     def state_dict(self) -> list[dict[str, Any]]:
         return [optimizer.state_dict() for optimizer, _ in self.parts]
@@ -69,12 +71,3 @@ class MixedOptimizer:
     def load_state_dict(self, state: list[dict[str, Any]]) -> None:
         for (optimizer, _), part in zip(self.parts, state, strict=True):
             optimizer.load_state_dict(part)
-
-
-def learning_rate_scale(schedule: Schedule, step: int, progress: float) -> float:
-    """Share of the full learning rate: linear warm-up, constant, cosine to ``floor``."""
-    warm = min(1.0, (step + 1) / schedule.warmup) if schedule.warmup else 1.0
-    if progress <= schedule.flat:
-        return warm
-    turn = (min(progress, 1.0) - schedule.flat) / (1 - schedule.flat)
-    return warm * (schedule.floor + (1 - schedule.floor) * 0.5 * (1 + math.cos(math.pi * turn)))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from msgspec import Meta, field
+from msgspec.structs import force_setattr
 
 from toolkit.errors import InputError, UsageError
 from toolkit.options import Options, parse_options
@@ -14,6 +16,9 @@ from toolkit.options import Options, parse_options
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+Decay = Annotated[float, Meta(ge=0, lt=1)]
+
+LAMBDA_MIN, LAMBDA_MAX = 0.0018, 0.0483
 
 
 class Data(Options, frozen=True):
@@ -25,18 +30,26 @@ class Data(Options, frozen=True):
     """How many images, spread evenly over the sorted list, are kept aside for validation."""
     memory_mb: Count = 2048
     """Decoded images kept in memory; a larger folder passes through piece by piece."""
+    patches: Count | None = None
+    """null: every step crops and flips at random. C: the thesis's rule (section 3.1), patches
+    fixed for the whole run, ``C floor(W / crop) floor(H / crop)`` of an image, each seen once an
+    epoch, none flipped."""
 
 
 class Objective(Options, frozen=True):
     """Loss: ``(lambda D + bits per pixel) / lambda^balance``, lambda drawn uniformly in log.
 
     D is ``255^2 MSE`` (CompressAI's convention), ``3 MAE`` (the Laplace log-likelihood a
-    pixel; lambda = 1 / (beta ln 2) for the thesis's beta), or ``1 - MS-SSIM``.
+    pixel), or ``1 - MS-SSIM``.
     """
 
     distortion: Literal["mse", "mae", "ms-ssim"] = "mse"
-    lambda_min: Positive = 0.0018
-    lambda_max: Positive = 0.0483
+    lambda_min: Positive = LAMBDA_MIN
+    lambda_max: Positive = LAMBDA_MAX
+    beta: Positive | None = None
+    """With mae: the thesis's weight of the KL divergence against the Laplace log-likelihood, both
+    in nats, in place of a range of lambdas: both are 1 / (beta ln 2), or 1 / beta where there is a
+    ``laplace_scale``. With ``balance: 1`` the loss is the thesis's, a pixel."""
     laplace_scale: Positive | None = None
     """With mae: the Laplace scale gamma. D is then the negative Laplace log-likelihood in bits a
     pixel, ``3 MAE / (gamma ln 2) + 3 log2(2 gamma)``: thesis section 3.3.1 with the normaliser
@@ -44,29 +57,75 @@ class Objective(Options, frozen=True):
     learned_scale: bool = False
     """Learn gamma (gamma-PLN), beginning with ``laplace_scale``; a weights file says there what
     was learned."""
+    least_scale: Positive | None = None
+    """With a learned scale: gamma_inf. The scale in use is ``max(gamma, gamma_inf)``."""
+    normaliser: bool = True
+    """With ``laplace_scale``: whether D has the term ``3 log2(2 gamma)``. Without, the loss is the
+    one that the thesis prints, ``D + gamma R`` (times lambda^(1 - balance)), whose gamma always
+    falls, to ``least_scale``."""
     balance: Share = 0.5
     kl_warmup: Annotated[int, Meta(ge=0)] = 1000
     """Steps over which the weight of the rate grows linearly from 0 to 1."""
 
+    def __post_init__(self) -> None:
+        if (self.laplace_scale or self.beta) and self.distortion != "mae":
+            name = "laplace_scale" if self.laplace_scale else "beta"
+            raise ValueError(f"{name} goes with distortion mae")
+        if self.learned_scale and self.laplace_scale is None:
+            raise ValueError("learned_scale needs a laplace_scale to begin with")
+        if self.least_scale and not self.learned_scale:
+            raise ValueError("least_scale goes with learned_scale")
+        if self.learned_scale and not (self.normaliser or self.least_scale):
+            raise ValueError("without the normaliser, a learned scale needs a least_scale")
+        if self.beta is not None:
+            self._fix_lambda(1 / (self.beta * (1 if self.laplace_scale else math.log(2))))
+        if self.lambda_min > self.lambda_max:
+            raise ValueError("lambda_min is above lambda_max")
+
+    def _fix_lambda(self, value: float) -> None:
+        given = (self.lambda_min, self.lambda_max)
+        if given not in ((LAMBDA_MIN, LAMBDA_MAX), (value, value)):
+            raise ValueError("beta and lambda_min, lambda_max say the same thing: give one")
+        force_setattr(self, "lambda_min", value)
+        force_setattr(self, "lambda_max", value)
+
 
 class Phase(Options, frozen=True):
-    """Crop size and batch size until a share of the run is done."""
+    """Crop size and batch size until a share of the run, or a number of steps, is done."""
 
-    until: Share
+    until: Share = 1.0
+    until_step: Count | None = None
+    """For runs whose length isn't known."""
     crop: Annotated[int, Meta(ge=64, multiple_of=32)] = 128
     batch: Count = 8
 
 
 class Schedule(Options, frozen=True):
-    """Length of the run, and the learning rate over it: warm-up, constant, cosine."""
+    """Length of the run, and the learning rate over it."""
 
     steps: Count | None = None
     minutes: Positive | None = None
-    """Bound by steps, by minutes of training, or by whichever comes first."""
+    """Bound by steps, by minutes of training, or by whichever comes first. Neither: the run goes
+    on until it is stopped (not with ``cosine``)."""
     warmup: Annotated[int, Meta(ge=0)] = 100
+    """Steps over which the learning rate grows linearly to its full height."""
+    shape: Literal["cosine", "constant", "exponential", "staircase"] = "cosine"
+    """cosine: constant, then a cosine from ``flat`` to the end of the run. constant: for long runs,
+    whose decay is a branch (``toolkit train --branch``). exponential: ``decay^(t / every)`` at step
+    t; staircase: the same, in steps of ``every``."""
     flat: Share = 0.3
+    """cosine: share of the run before the learning rate falls."""
     floor: Share = 0.03
-    phases: tuple[Phase, ...] = (Phase(until=1.0),)
+    """Share of the full learning rate where a cosine ends, that of a branch too."""
+    decay: Annotated[float, Meta(gt=0, lt=1)] = 0.96
+    every: Count = 1500
+    phases: tuple[Phase, ...] = (Phase(),)
+
+    def __post_init__(self) -> None:
+        if self.shape == "cosine" and self.steps is None and self.minutes is None:
+            raise ValueError("a cosine needs steps, minutes or both")
+        if not self.phases:
+            raise ValueError("phases must hold at least one phase")
 
 
 class Optimizer(Options, frozen=True):
@@ -75,7 +134,25 @@ class Optimizer(Options, frozen=True):
     kernel_lr: Positive = 0.006
     other_lr: Positive = 0.001
     kernels: Literal["muon", "adam"] = "muon"
-    clip: Positive = 20.0
+    """adam: kernels, too, are left to Adam and its ``other_lr``."""
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
+    """Adam's."""
+    clip: Positive | None = 20.0
+    """Largest gradient norm; longer gradients are shortened. null: none are."""
+
+
+class Guard(Options, frozen=True):
+    """Which steps are skipped: those whose loss or gradient isn't finite, and those with a gradient
+    far longer than usual, from which a network takes thousands of steps to recover."""
+
+    factor: Annotated[float, Meta(gt=1)] | None = 10.0
+    """A step is skipped if its gradient's norm is more than this many times the median of those of
+    the last ``history`` steps that weren't. null: only what isn't finite is skipped."""
+    history: Count = 200
+    least: Count = 50
+    """Steps without that rule at first, until there are as many norms."""
+    in_a_row: Count = 20
+    """So many skipped steps in a row end the run with an error."""
 
 
 class Ema(Options, frozen=True):
@@ -116,14 +193,22 @@ class Recipe(Options, frozen=True):
     objective: Objective = Objective()
     schedule: Schedule = Schedule(steps=100_000)
     optimizer: Optimizer = Optimizer()
+    guard: Guard = Guard()
     ema: Ema = Ema()
     seed: Annotated[int, Meta(ge=0)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 on CUDA and on processors with instructions for it."""
+    compile: bool = False
+    """Compile the training pass (``torch.compile``)."""
     threads: int | Literal["auto"] = "auto"
     """Torch threads; auto: as many as make steps fastest, measured again all along."""
     checkpoint_minutes: Positive = 3.0
     validate_minutes: Positive = 6.0
+
+    def __post_init__(self) -> None:
+        if self.data.patches is not None and len(self.schedule.phases) > 1:
+            raise ValueError("data.patches goes with a single phase of the schedule")
 
 
 def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
@@ -145,14 +230,4 @@ def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:
             if not isinstance(at, dict):
                 raise UsageError(f"{key}: '{name}' is not a mapping")
         at[last] = value
-    recipe = parse_options(Recipe, values, str(path))
-    if recipe.schedule.steps is None and recipe.schedule.minutes is None:
-        raise UsageError(f"{path}: schedule needs steps, minutes or both")
-    objective = recipe.objective
-    if objective.learned_scale and objective.laplace_scale is None:
-        raise UsageError(f"{path}: objective.learned_scale needs a laplace_scale to begin with")
-    if objective.laplace_scale is not None and objective.distortion != "mae":
-        raise UsageError(f"{path}: objective.laplace_scale goes with distortion mae")
-    if objective.lambda_min > objective.lambda_max:
-        raise UsageError(f"{path}: objective.lambda_min is above lambda_max")
-    return recipe
+    return parse_options(Recipe, values, str(path))

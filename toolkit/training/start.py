@@ -11,10 +11,28 @@ from torch import Tensor, nn
 from toolkit.errors import InputError
 from toolkit.format.weights import load_weights
 from toolkit.options import parse_options
-from toolkit.training.recipe import Objective, Start
+from toolkit.training.data import CropSource
+from toolkit.training.objective import AddsChannels
+from toolkit.training.recipe import Objective, Recipe, Start
 
 AT_RATES = "log_gain"
 """Last part of the names of tensors (rates, channels): log-gains at equally spaced rates."""
+FITTING_BATCHES = 64
+"""Batches of four crops that new channels are fitted to, those of steps that never come."""
+FIRST_FITTING_STEP = 1 << 40
+
+
+def begin(model: nn.Module, recipe: Recipe, start: Start, crops: CropSource) -> None:
+    """Begin a run with the weights that its recipe names; channels that are new to them are fitted
+    to crops, if the model can do that."""
+    objective = recipe.objective
+    known = begin_with(model, recipe.model, start, objective)
+    if isinstance(model, AddsChannels) and known is not None:
+        size = max(phase.crop for phase in recipe.schedule.phases)
+        steps = range(FIRST_FITTING_STEP, FIRST_FITTING_STEP + FITTING_BATCHES)
+        batches = (crops.batch(step, size, 4) for step in steps)
+        images = [torch.from_numpy(batch).float() / 255 for batch in batches]
+        model.add_channels(images, known, start.opens, objective)
 
 
 def at_rates(log_gains: Tensor, knots: int, old: Objective, new: Objective) -> Tensor:
@@ -29,6 +47,8 @@ def at_rates(log_gains: Tensor, knots: int, old: Objective, new: Objective) -> T
     else:
         first, last = 0.0, 1.0
     count = len(log_gains)
+    if count == 1:  # learned at one rate only
+        return log_gains.expand(knots, -1)
     position = torch.linspace(first, last, knots, dtype=torch.float64) * (count - 1)
     below = position.floor().clamp(0, count - 2).long()
     share = (position - below)[:, None]
