@@ -44,6 +44,30 @@ def said_of(kind: str) -> dict[str, str]:
     return {"model": kind, "options": "{}", "objective": "{}"}
 
 
-def trainer(plan: Recipe, out: Path) -> Trainer:
+def trainer(plan: Recipe, out: Path, branch: tuple[Path, int] | None = None) -> Trainer:
     torch.manual_seed(plan.seed)
-    return Trainer(PLN(parse_options(PLNOptions, plan.options, "test")), plan, out)
+    out.mkdir(parents=True, exist_ok=True)
+    return Trainer(PLN(parse_options(PLNOptions, plan.options, "test")), plan, out, branch)
+
+
+def assert_same_state(one: Path, other: Path) -> None:
+    """Two checkpoints have all but their clocks in common, bit for bit."""
+    states = [torch.load(path / "checkpoint.pt", weights_only=True) for path in (one, other)]
+    for state in states:
+        del state["seconds"]
+    _assert_equal(*states, "")
+
+
+def _assert_equal(one: Any, other: Any, where: str) -> None:
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key, value in one.items():
+            _assert_equal(value, other[key], f"{where}/{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), where
+        for i, (a, b) in enumerate(zip(one, other, strict=True)):
+            _assert_equal(a, b, f"{where}/{i}")
+    else:
+        assert one == other, where

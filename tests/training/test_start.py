@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from training_runs import SMALL, make_photos, recipe, said_of, trainer
+from training_runs import SMALL, recipe, said_of, trainer
 
 from toolkit.entropy_model.base import (
     Gaussian,
@@ -27,11 +27,6 @@ from toolkit.training.export import export
 from toolkit.training.loop import Trainer
 from toolkit_plugins.hyperprior.model import Hyperprior
 from toolkit_plugins.pln.model import PLN, PLNOptions
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_photos(tmp_path_factory.mktemp("photos"))
 
 
 def latents_of(model: Any, x: torch.Tensor, rate: torch.Tensor) -> torch.Tensor:
