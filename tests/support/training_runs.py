@@ -55,7 +55,7 @@ def assert_same_state(one: Path, other: Path) -> None:
     states = [torch.load(path / "checkpoint.pt", weights_only=True) for path in (one, other)]
     for state in states:
         del state["seconds"]
-    _assert_equal(*states, "")
+    _assert_equal(states[0], states[1], "")
 
 
 def _assert_equal(one: Any, other: Any, where: str) -> None:

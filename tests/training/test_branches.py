@@ -11,9 +11,9 @@ import pytest
 from training_runs import assert_same_state, recipe, trainer
 
 from toolkit.errors import InputError, UsageError
-from toolkit.options import to_mapping
+from toolkit.options import parse_options, to_mapping
 from toolkit.training.folder import held
-from toolkit.training.recipe import Recipe
+from toolkit.training.recipe import Recipe, Schedule
 from toolkit.training.schedule import RunSchedule
 
 STEPS = 6
@@ -53,9 +53,7 @@ def test_a_branch_decays_and_resumes_exactly_while_its_run_goes_on(
     plan = endless(photos)
     before = (run / "checkpoint.pt").read_bytes()
     whole = trainer(plan, tmp_path / "whole", (run, STEPS))
-    scales = []
-    step = whole.log.step
-    whole.log.step = lambda *a: (scales.append(a[5]), step(*a))  # type: ignore[assignment, func-returns-value]
+    scales = [whole.schedule.learning_rate_scale(step, 0) for step in range(4, 4 + STEPS)]
     whole.run()
     assert whole.step == 4 + STEPS
     assert scales[0] == 1
@@ -109,6 +107,7 @@ def test_the_program_branches_off_a_run_that_is_going_on(
         status, _, err = toolkit_main(*branch)
     assert status == 2
     assert "another run writes there" in err
+    assert toolkit_main(*command[:-1], tmp_path / "none", "--export-only")[0] == 3
     for wrong in ([*command, "--branch", run, "--decay-steps", 2], branch[:-2], ["train"]):
         status, _, err = toolkit_main(*wrong)
         assert status == 2
@@ -117,9 +116,6 @@ def test_the_program_branches_off_a_run_that_is_going_on(
 
 def test_schedules_that_never_end_fall_as_they_say() -> None:
     def scale(step: int, **options: Any) -> float:
-        from toolkit.options import parse_options
-        from toolkit.training.recipe import Schedule
-
         values = {"warmup": 0, "decay": 0.96, "every": 1500, **options}
         schedule = RunSchedule(parse_options(Schedule, values, "test"))
         assert not schedule.bounded

@@ -213,6 +213,7 @@ def test_the_thesis_s_recipes_train_and_code(
     codec = toolkit.load("pln-isgs", {"weights": str(export(run))})
     pixels = np.asarray(Image.open(photos / "0.png"))
     encoded = codec.encode(pixels, 0.5)
+    assert encoded.reconstruction is not None
     np.testing.assert_array_equal(codec.decode(encoded.data).pixels, encoded.reconstruction)
 
 

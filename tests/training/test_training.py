@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -118,9 +119,32 @@ def test_a_checkpoint_of_another_model_is_refused(photos: Path, tmp_path: Path) 
     other = recipe(photos, objective={"distortion": "mae"})
     with pytest.raises(UsageError, match="another model or objective"):
         trainer(other, tmp_path)
+    for nonsense in ([1], {"recipe": "{}"}, {"recipe": json.dumps({"model": 3})}, b"nonsense"):
+        torch.save(nonsense, tmp_path / "checkpoint.pt")
+        with pytest.raises(InputError, match="not a checkpoint"):
+            trainer(recipe(photos), tmp_path)
     (tmp_path / "checkpoint.pt").write_bytes(b"nonsense")
     with pytest.raises(InputError, match="not a checkpoint"):
         trainer(recipe(photos), tmp_path)
+
+
+def test_the_training_pass_is_compiled_on_demand(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            calls.append(len(arguments))
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    for compile in (False, True):
+        run = trainer(recipe(photos, compile=compile), tmp_path / str(compile))
+        run.train_step()
+        assert bool(calls) == compile
 
 
 @pytest.mark.parametrize(
@@ -230,7 +254,9 @@ def test_two_processes_train_as_one(photos: Path, tmp_path: Path) -> None:
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "toolkit",
         "train", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run"),
     ]  # fmt: skip
-    subprocess.run(command, check=True, timeout=300)
-    state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
-    assert state["step"] == 4
-    assert (tmp_path / "run" / "pln.safetensors").exists()
+    branch = ["--branch", str(tmp_path / "branch"), "--decay-steps", "2"]
+    for more, out, steps in (([], "run", 4), (branch, "branch", 6)):
+        subprocess.run([*command, *more], check=True, timeout=300)
+        state = torch.load(tmp_path / out / "checkpoint.pt", weights_only=True)
+        assert state["step"] == steps
+        assert (tmp_path / out / "pln.safetensors").exists()

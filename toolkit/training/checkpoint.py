@@ -22,6 +22,12 @@ State = dict[str, Any]
 of the run by its name."""
 
 
+_NO_CHECKPOINT = (
+    OSError, EOFError, UnpicklingError, RuntimeError, ValueError, LookupError, TypeError,
+    msgspec.MsgspecError,
+)  # fmt: skip
+
+
 def write_checkpoint(path: Path, recipe: Recipe, branch: Branch | None, state: State) -> None:
     """Write a checkpoint; the old one stands until the new one is complete."""
     state = {
@@ -41,7 +47,7 @@ def read_checkpoint(path: Path) -> State:
         branch = state.get("branch")
         state["branch"] = msgspec.convert(json.loads(branch), Branch) if branch else None
         return state
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError) as error:
+    except _NO_CHECKPOINT as error:
         raise InputError(f"{path}: not a checkpoint ({type(error).__name__})") from None
 
 

@@ -200,7 +200,8 @@ class Recipe(Options, frozen=True):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 on CUDA and on processors with instructions for it."""
     compile: bool = False
-    """Compile the training pass (``torch.compile``)."""
+    """Compile the training pass (``torch.compile``), for GPUs. It draws other random numbers than
+    without: for all of a run or none of it."""
     threads: int | Literal["auto"] = "auto"
     """Torch threads; auto: as many as make steps fastest, measured again all along."""
     checkpoint_minutes: Positive = 3.0
