@@ -12,7 +12,7 @@ from training_runs import assert_same_state, recipe, trainer
 
 from toolkit.errors import InputError, UsageError
 from toolkit.options import parse_options, to_mapping
-from toolkit.training.folder import held
+from toolkit.training.folder import locked
 from toolkit.training.recipe import Recipe, Schedule
 from toolkit.training.schedule import RunSchedule
 
@@ -96,14 +96,14 @@ def test_the_program_branches_off_a_run_that_is_going_on(
     (tmp_path / "recipe.yaml").write_text(json.dumps(to_mapping(endless(photos))))
     command = ["train", tmp_path / "recipe.yaml", "--out", run]
     branch = [*command, "--branch", tmp_path / "branch", "--decay-steps", 2]
-    with held(run):
+    with locked(run):
         status, out, err = toolkit_main(*branch)
         assert status == 0, err
         assert "decay of 2 steps from step 4" in out
         assert toolkit_main(*command)[0] == 2
     assert (tmp_path / "branch" / "pln.safetensors").exists()
     assert "| steps | 6; the last 2: a decay" in (tmp_path / "branch" / "pln.md").read_text()
-    with held(tmp_path / "branch"):
+    with locked(tmp_path / "branch"):
         status, _, err = toolkit_main(*branch)
     assert status == 2
     assert "another run writes there" in err

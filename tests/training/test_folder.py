@@ -18,7 +18,7 @@ from training_runs import SMALL, assert_same_state, recipe, trainer
 from toolkit.errors import InputError, UsageError
 from toolkit.options import to_mapping
 from toolkit.training.export import export
-from toolkit.training.folder import held
+from toolkit.training.folder import locked
 from toolkit.training.log import TrainingLog, read_log
 from toolkit.training.recipe import Recipe
 
@@ -27,18 +27,18 @@ TINY = {**SMALL, "widths": [4, 4, 4], "level1_channels": 4, "level2_width": 4}
 
 def test_one_process_holds_a_folder_and_clears_what_was_left(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    with held(folder):
+    with locked(folder):
         left = [".checkpoint.pt.ab12_x9z", ".pln.safetensors.abcdefgh", ".curves.png.abcdefgh"]
         kept = ["checkpoint.pt", "notes.md", ".hidden"]
         for name in left + kept:
             (folder / name).touch()
-        with pytest.raises(UsageError, match="another run writes there"), held(folder):
+        with pytest.raises(UsageError, match="another run writes there"), locked(folder):
             pass
-    with held(folder):
+    with locked(folder):
         names = {path.name for path in folder.iterdir()}
         assert names == {*kept, ".lock"}
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="can't write there"), held(tmp_path / "file"):
+    with pytest.raises(InputError, match="can't write there"), locked(tmp_path / "file"):
         pass
 
 

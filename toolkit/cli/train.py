@@ -52,7 +52,7 @@ def train(
     """
     from toolkit.errors import InputError, UsageError
     from toolkit.plugin.presets import parse_override
-    from toolkit.training.folder import CHECKPOINT, held
+    from toolkit.training.folder import CHECKPOINT, locked
     from toolkit.training.recipe import load_recipe
     from toolkit.training.shipped import find_recipe
 
@@ -72,7 +72,7 @@ def train(
         raise InputError(f"{folder}: no checkpoint to export")
     with ExitStack() as stack:
         if _is_first():
-            stack.enter_context(held(folder))
+            stack.enter_context(locked(folder))
         trainer = _trainer(plan, str(path), folder, (out, decay_steps) if decay_steps else None)
         _work(trainer, minutes, export_only)
 

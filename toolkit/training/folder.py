@@ -19,8 +19,8 @@ _HALF_WRITTEN = re.compile(r"\.(checkpoint\.pt|curves\.png|[^/]+\.(safetensors|m
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[Path]:
-    """Hold the folder of a run, made if need be, while in the context; what a killed process left
+def locked(folder: Path) -> Iterator[Path]:
+    """Lock the folder of a run, made if need be, while in the context; what a killed process left
     half written in it is deleted.
 
     Raises UsageError while another process holds it, InputError where it can't be written.

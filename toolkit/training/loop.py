@@ -38,8 +38,8 @@ class Trainer:
     """Trains ``model`` (a ``TrainableModel``) by ``recipe`` into the folder ``out``.
 
     ``out`` holds ``checkpoint.pt`` (resumes exactly), ``log.jsonl`` and, at the end, what
-    ``toolkit.training.export`` makes of them; whoever runs a Trainer holds the folder
-    (``toolkit.training.folder.held``). With ``branch``, a folder of another run and a number of
+    ``toolkit.training.export`` makes of them; whoever runs a Trainer locks the folder
+    (``toolkit.training.folder.locked``). With ``branch``, a folder of another run and a number of
     steps, ``out`` is a branch of that run (``begin_branch``). Under torchrun every process takes
     its share of each batch.
     """
