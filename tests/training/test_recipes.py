@@ -52,7 +52,7 @@ def test_every_recipe_that_ships_is_found_and_can_be_read(plugins: Plugins) -> N
         assert find_recipe(name, plugins) == path
         recipe = load_recipe(path)
         assert f"toolkit train {name}" in path.read_text()
-        assert recipe.model in {*plugins.entropy_models, "vae"}
+        assert recipe.model in plugins.entropy_models
 
 
 def test_recipes_beside_a_plugin_file_are_found(tmp_path: Path) -> None:
