@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from toolkit.options import parse_options
+from toolkit.plugin.loader import load_plugins
 from toolkit.training.loop import Trainer
 from toolkit.training.recipe import Recipe
-from toolkit_plugins.pln.model import PLN, PLNOptions
 
 SMALL = {"widths": [8, 8, 8], "level1_channels": 8, "level2_width": 8, "level2_channels": 4}
 
@@ -47,7 +47,8 @@ def said_of(kind: str) -> dict[str, str]:
 def trainer(plan: Recipe, out: Path, branch: tuple[Path, int] | None = None) -> Trainer:
     torch.manual_seed(plan.seed)
     out.mkdir(parents=True, exist_ok=True)
-    return Trainer(PLN(parse_options(PLNOptions, plan.options, "test")), plan, out, branch)
+    cls = load_plugins().entropy_model(plan.model).loaded
+    return Trainer(cls(parse_options(cls.options_class, plan.options, "test")), plan, out, branch)
 
 
 def assert_same_state(one: Path, other: Path) -> None:

@@ -185,15 +185,17 @@ def test_patches_are_a_function_of_the_step_whatever_memory_holds(photos: Path) 
 # -- its runs ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["thesis-pln", "thesis-gamma-pln"])
+@pytest.mark.parametrize("name", ["thesis-pln", "thesis-gamma-pln", "thesis-vae"])
 def test_the_thesis_s_recipes_train_and_code(
     name: str, plugins: Plugins, photos: Path, tmp_path: Path
 ) -> None:
+    own = load_recipe(find_recipe(name, plugins))
+    small = {key: SMALL[key] for key in own.options if key in SMALL}
     changes = {
         "data.folder": str(photos),
         "data.hold_out": 1,
         "objective.beta": 0.3,
-        "options": {**SMALL, "knots": 2},
+        "options": {**own.options, **small},
         "schedule.phases": [{"crop": 96, "batch": 2}],
         "schedule.steps": 6,
         "precision": "float32",
@@ -210,7 +212,7 @@ def test_the_thesis_s_recipes_train_and_code(
     assert len(run.validate()) == 1  # one beta, one point
     after, averaged = run.parts.state_dict(), run.ema.state_dict()
     assert all(torch.allclose(after[key], averaged[key], atol=1e-6) for key in after)
-    codec = toolkit.load("pln-isgs", {"weights": str(export(run))})
+    codec = toolkit.load(f"{own.model}-isgs", {"weights": str(export(run))})
     pixels = np.asarray(Image.open(photos / "0.png"))
     encoded = codec.encode(pixels, 0.5)
     assert encoded.reconstruction is not None
