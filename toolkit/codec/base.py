@@ -96,6 +96,9 @@ class DecodeSettings:
     precision: Literal["float32", "float64", "bfloat16"] = "float32"
     threads: int | None = None
     weights: Path | None = None
+    levels: int | None = None
+    """Of a file that codes a ladder: how many levels to decode, from the top; those below are taken
+    at the means of their priors. None: all."""
 
 
 class Codec(ABC):

@@ -67,6 +67,9 @@ class ContainerCodec(Codec):
     """
 
     stream_version: ClassVar[int] = 1
+    """Of the files that it writes ..."""
+    readable_versions: ClassVar[tuple[int, ...]] = (1,)
+    """... and of those that it reads."""
 
     @abstractmethod
     def encode_rgb(self, rgb: Pixels, point: float, room: Room | None = None) -> Payload:
@@ -172,7 +175,7 @@ class ContainerCodec(Codec):
         name = self.spec.name
         if container.codec != name:
             raise BadStream(f"a file of codec '{container.codec}', not of '{name}'")
-        if container.stream_version != self.stream_version:
+        if container.stream_version not in self.readable_versions:
             raise BadStream(f"codec '{name}' has no stream version {container.stream_version}")
 
 

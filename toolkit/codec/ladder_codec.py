@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,15 +14,15 @@ from msgspec import Meta, field
 from toolkit.codec.base import Decoded, DecodeSettings, Theoretical
 from toolkit.codec.byte_budget import fill
 from toolkit.codec.container_codec import ContainerCodec, Payload, Room, weights_of_file
+from toolkit.codec.level_table import RATE_STEPS, names_of, pack_table, read_table
 from toolkit.errors import UsageError
-from toolkit.format.container import BadStream, Stream
+from toolkit.format.container import BadStream
 from toolkit.format.weights import find_weights, load_weights, weights_of_fingerprint
 from toolkit.options import Options
 from toolkit.plugin.presets import merge
 from toolkit.sampling.capabilities import FitsBytes
-from toolkit.sampling.choice import SamplerChoice, pack_choice, read_choice
+from toolkit.sampling.choice import SamplerChoice
 from toolkit.sampling.ladder import (
-    CodedLadder,
     decode_ladder,
     encode_ladder,
     sample_ladder,
@@ -39,12 +39,11 @@ if TYPE_CHECKING:
     from toolkit.sampling.contract import Sampler
     from toolkit.sampling.ladder import EncodeLadder, Target
 
-RATE_STEPS = 65535
 DEFAULT = "default"
 DEFAULT_SAMPLER = {"sampler": "trellis"}
+LEAST_BITS = 64.0
+"""A level that holds less isn't sent: it is taken at its prior's mean."""
 _LEVEL = re.compile(r"level[1-9][0-9]?")
-_STREAM = re.compile(r"([1-9][0-9]?)(.+)")
-_PARAMETERS = struct.Struct("<HB")  # rate in units of 1 / RATE_STEPS, seed
 
 
 class LadderOptions(Options, frozen=True):
@@ -70,6 +69,8 @@ class LadderCodec(ContainerCodec):
     """
 
     options_class = LadderOptions
+    stream_version = 2
+    readable_versions = (1, 2)
 
     def __init__(
         self, spec: CodecSpec, options: LadderOptions, plugins: Plugins | None = None
@@ -84,8 +85,8 @@ class LadderCodec(ContainerCodec):
         levels = self.options.levels
         if name != DEFAULT and not _LEVEL.fullmatch(name):
             raise UsageError(
-                f"levels: '{name}' is no level: they are called 'default', 'level1' (nearest the "
-                "image), 'level2' ..."
+                f"levels: '{name}' is no level: they are 'default', and 'level' with a number, 1 "
+                "nearest the image"
             )
         base = merge(DEFAULT_SAMPLER, levels.get(DEFAULT, {}))
         return base if name == DEFAULT else merge(base, levels.get(name, {}))
@@ -175,53 +176,39 @@ class LadderCodec(ContainerCodec):
         network = self.network()
         choices = self.level_choices(network)
         samplers = {name: choice.build() for name, choice in choices.items()}
-        payload_of = partial(self._payload, choices, point)
+        payload_of = partial(self._payload, list(choices.values()), point)
+        worth = LEAST_BITS
         if room is not None:
-            samplers = fill(samplers, lambda streams: room(payload_of(streams)))
-        coded = encode_ladder(self._ladder(network, rgb, point), samplers, self.options.seed)
-        return payload_of({rung.name: rung.coded.data for rung in coded.rungs}, coded)
+            samplers = fill(samplers, lambda streams: room(payload_of(list(streams.values()))))
+            worth = 0.0  # a level that gets what others leave is coded, whatever it holds
+        ladder = self._ladder(network, rgb, point)
+        coded = encode_ladder(ladder, samplers, self.options.seed, worth)
+        streams = [None if level.skipped else level.coded.data for level in coded.levels]
+        payload = payload_of(streams)
+        parts: dict[str, float] = {}
+        for level in coded.levels:
+            parts[f"{level.name}.side"] = side = float(level.coded.side_bits)
+            parts[level.name] = 8.0 * len(level.coded.data) - side
+        return replace(
+            payload,
+            parts=parts,
+            show=coded.show,
+            kl_bits={level.name: level.kl_bits for level in coded.levels},
+            coder_seconds=coded.coder_seconds,
+        )
 
     def _payload(
-        self,
-        choices: Mapping[str, SamplerChoice],
-        point: float,
-        data: Mapping[str, bytes],
-        coded: CodedLadder | None = None,
+        self, choices: Sequence[SamplerChoice], point: float, data: Sequence[bytes | None]
     ) -> Payload:
-        heads = {name: pack_choice(choice) for name, choice in choices.items()}
-        streams = [
-            Stream(stream_name(name, choice), heads[name] + data[name])
-            for name, choice in choices.items()
-        ]
-        payload = Payload(
-            _PARAMETERS.pack(round(point * RATE_STEPS), self.options.seed),
-            tuple(streams),
-            load_weights(self.weights).fingerprint,
-        )
-        if coded is None:
-            return payload
-        parts: dict[str, float] = {}
-        for rung in coded.rungs:
-            side = 8.0 * len(heads[rung.name]) + rung.coded.side_bits
-            parts[f"{rung.name}.side"] = side
-            parts[rung.name] = 8.0 * (len(heads[rung.name]) + len(rung.coded.data)) - side
-        return Payload(
-            payload.parameters,
-            payload.streams,
-            payload.fingerprint,
-            parts,
-            coded.show,
-            {rung.name: rung.kl_bits for rung in coded.rungs},
-            coded.coder_seconds,
-        )
+        parameters, stream = pack_table(point, self.options.seed, choices, data)
+        return Payload(parameters, (stream,), load_weights(self.weights).fingerprint)
 
     def describe(self, container: Container) -> dict[str, Any]:
-        rate, seed = self._parameters(container)
-        told: dict[str, Any] = {"rate": rate, "seed": seed}
-        for stream in container.streams:
-            if match := _STREAM.fullmatch(stream.name):
-                choice, _ = read_choice(self.plugins, match[2], stream.data)
-                told[f"level{match[1]}"] = choice.config()
+        table = read_table(self.plugins, container)
+        told: dict[str, Any] = {"rate": table.rate, "seed": table.seed}
+        for name, level in zip(names_of(len(table.levels)), table.levels, strict=True):
+            size = 0 if level.data is None else len(level.data)
+            told[name] = {"bytes": size, **level.choice.config()}
         known = weights_of_fingerprint(container.fingerprint or b"", self.model.weights_folder)
         told["installed weights"] = known.stem if known else "none that fit"
         return told
@@ -234,41 +221,16 @@ class LadderCodec(ContainerCodec):
             given = self.weights
         weights = weights_of_file(container, given, self.model.weights_folder)
         network = load_network(self.model, weights.path, settings.precision)
-        rate, seed = self._parameters(container)
-        samplers, streams = self._streams(container, network)
-        ladder = network.decode(container.height, container.width, rate)
-        return Decoded(*decode_ladder(ladder, samplers, streams, seed))
-
-    def _parameters(self, container: Container) -> tuple[float, int]:
-        """(rate, seed)."""
-        if len(container.parameters) != _PARAMETERS.size:
-            raise BadStream(f"codec '{self.spec.name}': parameters of the wrong size")
-        steps, seed = _PARAMETERS.unpack(container.parameters)
-        return steps / RATE_STEPS, seed
-
-    def _streams(
-        self, container: Container, network: LadderNetwork
-    ) -> tuple[dict[str, Sampler], dict[str, bytes]]:
-        """Sampler and stream of each level."""
-        model, name = network.model, self.spec.name
-        if len(container.streams) != model.depth:
+        table, depth = read_table(self.plugins, container), network.model.depth
+        if len(table.levels) != depth:
             raise BadStream(
-                f"codec '{name}': {model.depth} levels expected, {len(container.streams)} there"
+                f"codec '{self.spec.name}': {depth} levels expected, {len(table.levels)} there"
             )
-        samplers: dict[str, Sampler] = {}
-        streams: dict[str, bytes] = {}
-        for index, stream in enumerate(container.streams):
-            level, match = model.name(index), _STREAM.fullmatch(stream.name)
-            if match is None or level != f"level{match[1]}":
-                raise BadStream(f"codec '{name}': stream '{stream.name}' where {level} should be")
-            choice, streams[level] = read_choice(self.plugins, match[2], stream.data)
-            samplers[level] = choice.build()
-        return samplers, streams
-
-
-def stream_name(level: str, choice: SamplerChoice) -> str:
-    """The level's number and the sampler's tag."""
-    return level.removeprefix("level") + choice.spec.tag
+        levels = dict(zip(names_of(depth), table.levels, strict=True))
+        ladder = network.decode(container.height, container.width, table.rate, settings.levels)
+        samplers = {name: level.choice.build() for name, level in levels.items()}
+        streams = {name: level.data for name, level in levels.items()}
+        return Decoded(*decode_ladder(ladder, samplers, streams, table.seed))
 
 
 def _rate(point: float) -> float:

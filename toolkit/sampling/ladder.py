@@ -47,19 +47,21 @@ DecodeLadder = Generator[tuple[str, Shape], Array, "Pixels"]
 
 
 @dataclass(frozen=True)
-class Rung:
-    """A coded level."""
+class CodedLevel:
+    """A level that has been coded."""
 
     name: str
     coded: CodedSample
     kl_bits: float
+    skipped: bool = False
+    """Whether nothing is sent of it: it is at its prior's mean."""
 
 
 @dataclass(frozen=True)
 class CodedLadder:
     """All levels, top first, and how to make what the decoder will make of them."""
 
-    rungs: list[Rung]
+    levels: list[CodedLevel]
     show: Callable[[], Pixels]
     coder_seconds: float
 
@@ -68,29 +70,39 @@ def _random(seed: int, depth: int) -> SharedRandom:
     return SharedRandom(seed, depth)
 
 
-def encode_ladder(ladder: EncodeLadder, samplers: Mapping[str, Sampler], seed: int) -> CodedLadder:
-    """Code every level with its sampler."""
-    rungs: list[Rung] = []
+def encode_ladder(
+    ladder: EncodeLadder, samplers: Mapping[str, Sampler], seed: int, worth: float = 0.0
+) -> CodedLadder:
+    """Code every level with its sampler; nothing of levels that hold less than ``worth`` bits."""
+    levels: list[CodedLevel] = []
     seconds = 0.0
 
     def code(target: Target) -> Array:
         nonlocal seconds
         start = time.perf_counter()
-        coded = samplers[target.name].encode(target.d, target.r, _random(seed, len(rungs)))
+        kl = float(kl_bits(target.d, target.r).sum())
+        skipped = kl < worth
+        if skipped:
+            coded = CodedSample(b"", np.zeros_like(target.d))
+        else:
+            coded = samplers[target.name].encode(target.d, target.r, _random(seed, len(levels)))
         seconds += time.perf_counter() - start
-        rungs.append(Rung(target.name, coded, float(kl_bits(target.d, target.r).sum())))
+        levels.append(CodedLevel(target.name, coded, kl, skipped))
         return coded.values
 
-    show = _climb(ladder, code)
-    return CodedLadder(rungs, show, seconds)
+    return CodedLadder(levels, _run(ladder, code), seconds)
 
 
 def decode_ladder(
-    ladder: DecodeLadder, samplers: Mapping[str, Sampler], streams: Mapping[str, bytes], seed: int
+    ladder: DecodeLadder,
+    samplers: Mapping[str, Sampler],
+    streams: Mapping[str, bytes | None],
+    seed: int,
 ) -> tuple[Pixels, float]:
     """Decode every level; returns the pixels and the seconds that the samplers took.
 
-    Raises ``container.BadStream`` for streams that no encoder wrote.
+    A level whose stream is None is at its prior's mean. Raises ``container.BadStream`` for streams
+    that no encoder wrote.
     """
     seconds = 0.0
     depth = 0
@@ -99,12 +111,16 @@ def decode_ladder(
         nonlocal seconds, depth
         name, shape = level
         start = time.perf_counter()
-        values = samplers[name].decode(streams[name], shape, _random(seed, depth))
+        data = streams[name]
+        if data is None:
+            values = np.zeros(shape, np.float32)
+        else:
+            values = samplers[name].decode(data, shape, _random(seed, depth))
         seconds += time.perf_counter() - start
         depth += 1
         return values
 
-    return _climb(ladder, code), seconds
+    return _run(ladder, code), seconds
 
 
 def sample_ladder(ladder: EncodeLadder, seed: int) -> tuple[list[Target], Pixels]:
@@ -115,7 +131,7 @@ def sample_ladder(ladder: EncodeLadder, seed: int) -> tuple[list[Target], Pixels
         targets.append(target)
         return posterior_sample(target, seed, len(targets) - 1)
 
-    return targets, _climb(ladder, code)()
+    return targets, _run(ladder, code)()
 
 
 def posterior_sample(target: Target, seed: int, depth: int) -> Array:
@@ -131,7 +147,7 @@ def theoretical_bits(targets: list[Target]) -> float:
     return kl + 2 * math.log2(kl + 1)
 
 
-def _climb(ladder: Generator[L, Array, R], code: Callable[[L], Array]) -> R:
+def _run(ladder: Generator[L, Array, R], code: Callable[[L], Array]) -> R:
     level = next(ladder)
     while True:
         try:

@@ -160,9 +160,9 @@ class LatentCodec(ContainerCodec):
         choice = self.choice()
         ladder = work.ladder(y, _single(self.options.width))
         coded = encode_ladder(ladder, {"y": choice.build()}, self.options.seed)
-        (rung,) = coded.rungs
-        data = pack_choice(choice) + rung.coded.data
-        kl = {"y": rung.kl_bits}
+        (level,) = coded.levels
+        data = pack_choice(choice) + level.coded.data
+        kl = {"y": level.kl_bits}
         name = "y" + choice.spec.tag
         return _CodedY(name, data, coded.show, None, kl, coded.coder_seconds)
 
