@@ -40,3 +40,9 @@ class MissingError(ToolkitError):
     """A plugin, program, package or weights file that isn't there."""
 
     exit_status = 4
+
+
+class ResourceError(ToolkitError):
+    """Memory, disk, or whoever reads our output gave out: no fault of file or user."""
+
+    exit_status = 5

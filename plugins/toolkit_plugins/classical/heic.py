@@ -42,7 +42,7 @@ class Heic(NativeCodec):
 
     def read(self, data: bytes) -> tuple[str, Pixels]:
         picture = pillow_heif.open_heif(io.BytesIO(data))
-        check_size(self.spec.name, *picture.size)
+        check_size(self.spec.name, *picture.size, data)
         return picture.mode, np.array(picture)
 
     def identity(self) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class Bpg(NativeCodec):
 
     def read(self, data: bytes) -> tuple[str, Pixels]:
         picture = file.read(data)
-        check_size(self.spec.name, picture.width, picture.height)
+        check_size(self.spec.name, picture.width, picture.height, data)
         if self.uses_programs:
             pixels = programs.decode(data)
             if picture.chroma == file.GRAY and picture.alpha is None:
