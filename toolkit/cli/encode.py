@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -10,8 +11,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli import busy, print_json, session
-from toolkit.cli.options import JsonFlag, OptionList, OutputFile, Threads
+from toolkit.cli import busy, print_json, session, tell
+from toolkit.cli.options import (
+    Force,
+    JsonFlag,
+    MaxMemory,
+    MaxPixels,
+    OptionList,
+    OutputFile,
+    Threads,
+)
+from toolkit.cli.streams import (
+    STANDARD,
+    check_output_file,
+    input_name,
+    named_errors,
+    output_name,
+    read_input,
+    write_output,
+)
 
 if TYPE_CHECKING:
     from toolkit.codec.base import Encoded, Pixels
@@ -24,7 +42,9 @@ SLOW = 2.0
 
 
 def encode(
-    image: Annotated[Path, typer.Argument(help="The picture: PNG, JPEG, WebP, TIFF ...")],
+    image: Annotated[
+        Path, typer.Argument(help="The picture: PNG, JPEG, WebP, TIFF ...; - for standard input.")
+    ],
     output: OutputFile,
     codec: Annotated[str, typer.Option(help="A preset; see `toolkit presets`.")] = "pln",
     point: Annotated[
@@ -47,15 +67,19 @@ def encode(
     ] = None,
     option: OptionList = None,
     threads: Threads = None,
+    force: Force = False,
+    max_pixels: MaxPixels = None,
+    max_memory: MaxMemory = None,
     json: JsonFlag = False,
 ) -> None:
     """Code a picture."""
-    from toolkit.cli.options import presets_with_options, set_threads
+    from toolkit.cli.options import presets_with_options, set_limits, set_threads
     from toolkit.codec.base import as_pixels
     from toolkit.errors import UsageError
-    from toolkit.format.files import write_bytes_atomically
     from toolkit.plugin.presets import open_codec
 
+    check_output_file(output, force, image)
+    set_limits(max_pixels, max_memory)
     here = session()
     effort_option = [] if effort is None else [f"effort={effort}"]
     (preset,) = presets_with_options(here.registry, [codec], [*(option or []), *effort_option])
@@ -65,31 +89,35 @@ def encode(
     if point is None:
         point = preset.sweep[len(preset.sweep) // 2]
     set_threads(threads)
-    pixels = as_pixels(image)
+    name = input_name(image)
+    with named_errors(name):
+        pixels = as_pixels(io.BytesIO(read_input(image)) if image == STANDARD else image, name)
     if target_bpp is not None:
         target_bytes = int(target_bpp * pixels.shape[0] * pixels.shape[1] / 8)
     start = time.perf_counter()
-    with busy(f"coding {image}"):
+    with named_errors(name), busy(f"coding {name}"):
         if target_bytes is None:
             encoded = coder.encode(pixels, point)
         else:
             point, encoded = _within(here.plugins, preset, pixels, target_bytes)
     seconds = time.perf_counter() - start
-    write_bytes_atomically(output, encoded.data)
+    write_output(output, encoded.data, force)
     height, width = pixels.shape[:2]
     bpp = 8 * len(encoded.data) / (height * width)
     if json:
         print_json(
             {
-                "file": str(output), "codec": preset.name, "point": point, "width": width,
+                "file": output_name(output), "codec": preset.name, "point": point, "width": width,
                 "height": height, "bytes": len(encoded.data), "bpp": bpp, "parts": encoded.parts,
                 "kl_bits": encoded.kl_bits, "encode_s": seconds,
                 "coder_encode_s": encoded.coder_seconds,
-            }
+            },
+            aside=output == STANDARD,
         )  # fmt: skip
     else:
         took = f", {seconds:.0f} s" if seconds > SLOW else ""
-        print(f"{output}: {width}x{height}, {len(encoded.data)} bytes, {bpp:.4f} bpp{took}")
+        text = f"{width}x{height}, {len(encoded.data)} bytes, {bpp:.4f} bpp{took}"
+        tell(f"{output_name(output)}: {text}", aside=output == STANDARD)
 
 
 def _within(
