@@ -157,9 +157,13 @@ def read_file(path: Path, limits: Limits | None = None) -> bytes:
 def read_open_file(file: BinaryIO, limits: Limits | None = None) -> bytes:
     """The rest of an open file or stream, no more than a file may have. Raises LimitExceeded."""
     limits = limits or current_limits()
-    data = file.read(limits.file_bytes + 1)
-    check_limit("file bytes", len(data), limits.file_bytes)
-    return data
+    pieces = []
+    size = 0
+    while piece := file.read(2**20):  # one read of the limit would allocate all of it
+        pieces.append(piece)
+        size += len(piece)
+        check_limit("file bytes", size, limits.file_bytes)
+    return b"".join(pieces)
 
 
 def read_header(data: bytes, limits: Limits | None = None) -> Header:
