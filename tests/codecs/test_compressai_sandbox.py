@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import sandbox_tasks
 
-from toolkit_plugins.compressai.sandbox import FORKS, CallFailed, Limits, Sandbox
+from toolkit_plugins.compressai.sandbox import FORKS, CallFailed, Limits, Sandbox, limits_of
 
 LIMITS = Limits(seconds=20, memory=2**30)
 
@@ -64,6 +64,16 @@ def test_memory_limit(box):
     error = failure(box, b"grow")
     assert error.kind == "MemoryError"
     assert not error.deadly
+
+
+def test_limits_are_by_the_length_of_the_file_not_by_what_it_claims():
+    """66 bytes that claim all pixels there may be: an hour at most, once 99 hours."""
+    bomb = limits_of(66, 178_956_970, 2e-3)
+    assert bomb.seconds < 3600
+    assert bomb.memory <= 3 * 2**30 + 4096 * 2**21
+    honest = limits_of(400_000, 24_000_000, 2e-3)  # 0.13 bits a pixel
+    assert honest.seconds == 60 + 2e-3 * 24_000_000
+    assert limits_of(10**6, 10**6, 1e-4).seconds == 160
 
 
 def test_exceptions_by_name(box):

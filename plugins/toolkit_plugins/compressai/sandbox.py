@@ -55,6 +55,25 @@ class Limits:
     """Bytes of address space beyond what the server has."""
 
 
+def limits_of(stream_bytes: int, pixels: int, pixel_seconds: float) -> Limits:
+    """What decoding a file may use: by its length, since anybody can claim pixels.
+
+    Arguments:
+        stream_bytes: of its streams.
+        pixels: that it claims; all are believed up to a million, beyond that a thousand a byte
+            (a hundredth of a bit for each; pictures have ten times as many).
+        pixel_seconds: ten times what the decoder takes for a pixel.
+
+    Returns:
+        Limits, the memory no more than the machine has.
+    """
+    believed = min(pixels, 2**20 + 1000 * stream_bytes)
+    memory = 3 * 2**30 + 4096 * believed
+    if hasattr(os, "sysconf"):
+        memory = min(memory, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return Limits(seconds=60 + pixel_seconds * believed, memory=memory)
+
+
 class Request(msgspec.Struct, frozen=True):
     """A call of ``module.run(setup, payload)``, after ``module.prepare(setup)`` in the server."""
 
