@@ -234,3 +234,18 @@ def test_a_codec_that_raises_anything_is_one_line(
             got, _, err = run(*command)
             assert (got, one_line(err)) == (status, True), err
             assert str(command[1]) in err
+
+
+def test_presets_that_lie_about_are_named(
+    run: Run, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "registry.yaml"
+    own.write_text("presets:\n  jpeg: {codec: jpeg, summary: poor, sweep: [3]}\n")
+    assert run("encode", photo, tmp_path / "a.jpg", *JPEG)[2] == ""
+    monkeypatch.chdir(tmp_path)
+    status, _, err = run("encode", photo, tmp_path / "b.jpg", *JPEG)
+    assert (status, one_line(err)) == (0, True)
+    assert f"presets are those of {own}" in err
+    assert run("encode", photo, tmp_path / "c.jpg", *JPEG, "--registry", own)[2] == ""
+    monkeypatch.setenv("TOOLKIT_REGISTRY", str(own))
+    assert run("encode", photo, tmp_path / "d.jpg", *JPEG)[2] == ""

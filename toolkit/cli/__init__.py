@@ -61,10 +61,13 @@ class Session:
 
     @cached_property
     def registry(self) -> Registry:
-        """The presets."""
-        from toolkit.plugin.presets import load_registry
+        """The presets; a registry that only lies about here is named, once."""
+        from toolkit.plugin.presets import came_upon, load_registry
 
-        return load_registry(self.plugins, self.registry_file)
+        registry = load_registry(self.plugins, self.registry_file)
+        if self.registry_file is None and came_upon(registry.path):
+            say(f"presets are those of {registry.path}; --registry names another file")
+        return registry
 
 
 _session = Session()
