@@ -5,13 +5,22 @@ from __future__ import annotations
 import enum
 import io
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from toolkit.cli import busy, print_json, say, session, tell
-from toolkit.cli.options import Force, JsonFlag, MaxMemory, MaxPixels, OutputFile, Threads
+from toolkit.cli.options import (
+    Force,
+    JsonFlag,
+    MaxMemory,
+    MaxPixels,
+    OutputFolder,
+    Threads,
+    Workers,
+)
 from toolkit.cli.streams import (
     STANDARD,
     check_output_file,
@@ -24,6 +33,8 @@ from toolkit.cli.streams import (
 from toolkit.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:
+    from toolkit.cli import Session
+    from toolkit.cli.batch import Job
     from toolkit.codec.base import Pixels
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -43,8 +54,14 @@ class Precision(enum.StrEnum):
 
 
 def decode(
-    file: Annotated[Path, typer.Argument(help="The coded file; - for standard input.")],
-    output: OutputFile,
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE... [OUTPUT]",
+            help="Coded files, folders or patterns; - for standard input or output. Default for "
+            "OUTPUT: FILE with the suffix .png.",
+        ),
+    ],
     precision: Annotated[
         Precision, typer.Option(help="Arithmetic of the network; any decodes any file.")
     ] = Precision.float32,
@@ -56,44 +73,76 @@ def decode(
         str | None,
         typer.Option(help="Picture format, as a suffix: png, tif ...; default: OUTPUT's, or png."),
     ] = None,
+    out: OutputFolder = None,
+    workers: Workers = 1,
     force: Force = False,
     max_pixels: MaxPixels = None,
     max_memory: MaxMemory = None,
     json: JsonFlag = False,
 ) -> None:
-    """Decode a file of any installed codec; the suffix of OUTPUT chooses the picture format."""
-    from toolkit.api import decode_file
+    """Decode files of any installed codec; the suffix of OUTPUT chooses the picture format."""
+    from toolkit.cli.batch import plan, run_all
     from toolkit.cli.options import set_limits, set_threads
-    from toolkit.codec.base import DecodeSettings
 
-    form = _picture_format(output, format)
-    check_output_file(output, force, file, *([weights] if weights else []))
     set_limits(max_pixels, max_memory)
-    name = input_name(file)
-    with named_errors(name):
-        data = read_input(file)
-    set_threads(threads)
-    settings = DecodeSettings(cast(Any, precision.value), threads, weights)
-    start = time.perf_counter()
-    with named_errors(name), busy(f"decoding {name}"):
-        decoded = decode_file(data, settings, session().plugins)
-    seconds = time.perf_counter() - start
-    height, width, channels = decoded.pixels.shape
-    write_output(output, _picture_bytes(decoded.pixels, form, output_name(output)), force)
+    here = session()
+    work = Decoding(precision.value, threads, weights, format, force)
+    coded = {".qf", *(spec.suffix for spec in here.plugins.codecs.values())}
+    jobs = plan(files, out, f".{(format or 'png').lstrip('.')}", coded)
+    form = _picture_format(jobs[0].target, format)
     if form not in LOSSLESS:
-        say(f"{output_name(output)}: {form} as saved here is lossy; png is not")
-    mode = MODES[channels]
-    aside = output == STANDARD
+        say(f"{output_name(jobs[0].target)}: {form} as saved here is lossy; png is not")
+    if out is not None:
+        run_all(work, jobs, workers, threads, json)
+        return
+    set_threads(threads)
+    (job,) = jobs
+    with busy(f"decoding {input_name(job.source)}"):
+        told = work(job, here)
+    aside = job.target == STANDARD
     if json:
-        print_json(
-            {
-                "file": output_name(output), "width": width, "height": height, "mode": mode,
-                "decode_s": seconds, "coder_decode_s": decoded.coder_seconds,
-            },
-            aside,
-        )  # fmt: skip
+        print_json(told, aside)
     else:
-        tell(f"{output_name(output)}: {width}x{height} {mode}", aside)
+        tell(work.line(told), aside)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How files are decoded; called for each."""
+
+    precision: str
+    threads: int | None
+    weights: Path | None
+    format: str | None
+    force: bool
+
+    def __call__(self, job: Job, here: Session) -> dict[str, Any]:
+        """Decode a file. Raises ToolkitErrors."""
+        from toolkit.api import decode_file
+        from toolkit.codec.base import DecodeSettings
+
+        form = _picture_format(job.target, self.format)
+        weights = [self.weights] if self.weights else []
+        check_output_file(job.target, self.force, job.source, *weights)
+        name = input_name(job.source)
+        settings = DecodeSettings(cast(Any, self.precision), self.threads, self.weights)
+        with named_errors(name):
+            data = read_input(job.source)
+            start = time.perf_counter()
+            decoded = decode_file(data, settings, here.plugins)
+            seconds = time.perf_counter() - start
+        height, width, channels = decoded.pixels.shape
+        picture = _picture_bytes(decoded.pixels, form, output_name(job.target))
+        write_output(job.target, picture, self.force)
+        return {
+            "file": output_name(job.target), "width": width, "height": height,
+            "mode": MODES[channels], "decode_s": seconds,
+            "coder_decode_s": decoded.coder_seconds,
+        }  # fmt: skip
+
+    def line(self, told: dict[str, Any]) -> str:
+        """What a person is told of a file."""
+        return f"{told['file']}: {told['width']}x{told['height']} {told['mode']}"
 
 
 def _picture_format(output: Path, wanted: str | None) -> str:

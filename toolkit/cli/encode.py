@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import time
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,8 +18,9 @@ from toolkit.cli.options import (
     MaxMemory,
     MaxPixels,
     OptionList,
-    OutputFile,
+    OutputFolder,
     Threads,
+    Workers,
 )
 from toolkit.cli.streams import (
     STANDARD,
@@ -32,6 +33,8 @@ from toolkit.cli.streams import (
 )
 
 if TYPE_CHECKING:
+    from toolkit.cli import Session
+    from toolkit.cli.batch import Job
     from toolkit.codec.base import Encoded, Pixels
     from toolkit.plugin.loader import Plugins
     from toolkit.plugin.presets import Preset
@@ -42,10 +45,14 @@ SLOW = 2.0
 
 
 def encode(
-    image: Annotated[
-        Path, typer.Argument(help="The picture: PNG, JPEG, WebP, TIFF ...; - for standard input.")
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE... [OUTPUT]",
+            help="Pictures (PNG, JPEG, WebP, TIFF ...), folders or patterns; - for standard "
+            "input or output. Default for OUTPUT: IMAGE with the codec's suffix.",
+        ),
     ],
-    output: OutputFile,
     codec: Annotated[str, typer.Option(help="A preset; see `toolkit presets`.")] = "pln",
     point: Annotated[
         float | None,
@@ -67,57 +74,96 @@ def encode(
     ] = None,
     option: OptionList = None,
     threads: Threads = None,
+    out: OutputFolder = None,
+    workers: Workers = 1,
     force: Force = False,
     max_pixels: MaxPixels = None,
     max_memory: MaxMemory = None,
     json: JsonFlag = False,
 ) -> None:
-    """Code a picture."""
+    """Code a picture, or many."""
+    from toolkit.cli.batch import plan, run_all
     from toolkit.cli.options import presets_with_options, set_limits, set_threads
-    from toolkit.codec.base import as_pixels
     from toolkit.errors import UsageError
     from toolkit.plugin.presets import open_codec
 
-    check_output_file(output, force, image)
     set_limits(max_pixels, max_memory)
     here = session()
     effort_option = [] if effort is None else [f"effort={effort}"]
     (preset,) = presets_with_options(here.registry, [codec], [*(option or []), *effort_option])
-    coder = open_codec(here.plugins, preset)
+    spec = open_codec(here.plugins, preset).spec
     if sum(value is not None for value in (point, target_bytes, target_bpp)) > 1:
         raise UsageError("--point, --target-bytes and --target-bpp exclude each other")
     if point is None:
         point = preset.sweep[len(preset.sweep) // 2]
+    work = Encoding(preset, point, target_bytes, target_bpp, force)
+    jobs = plan(images, out, spec.suffix, picture_suffixes())
+    if out is not None:
+        run_all(work, jobs, workers, threads, json)
+        return
     set_threads(threads)
-    name = input_name(image)
-    with named_errors(name):
-        pixels = as_pixels(io.BytesIO(read_input(image)) if image == STANDARD else image, name)
-    if target_bpp is not None:
-        target_bytes = int(target_bpp * pixels.shape[0] * pixels.shape[1] / 8)
-    start = time.perf_counter()
-    with named_errors(name), busy(f"coding {name}"):
-        if target_bytes is None:
-            encoded = coder.encode(pixels, point)
-        else:
-            point, encoded = _within(here.plugins, preset, pixels, target_bytes)
-    seconds = time.perf_counter() - start
-    write_output(output, encoded.data, force)
-    height, width = pixels.shape[:2]
-    bpp = 8 * len(encoded.data) / (height * width)
+    (job,) = jobs
+    with busy(f"coding {input_name(job.source)}"):
+        told = work(job, here)
+    aside = job.target == STANDARD
     if json:
-        print_json(
-            {
-                "file": output_name(output), "codec": preset.name, "point": point, "width": width,
-                "height": height, "bytes": len(encoded.data), "bpp": bpp, "parts": encoded.parts,
-                "kl_bits": encoded.kl_bits, "encode_s": seconds,
-                "coder_encode_s": encoded.coder_seconds,
-            },
-            aside=output == STANDARD,
-        )  # fmt: skip
+        print_json(told, aside)
     else:
-        took = f", {seconds:.0f} s" if seconds > SLOW else ""
-        text = f"{width}x{height}, {len(encoded.data)} bytes, {bpp:.4f} bpp{took}"
-        tell(f"{output_name(output)}: {text}", aside=output == STANDARD)
+        tell(work.line(told), aside)
+
+
+def picture_suffixes() -> set[str]:
+    """Suffixes of the pictures that are taken from a folder."""
+    from PIL import Image
+
+    return {suffix for suffix, form in Image.registered_extensions().items() if form in Image.OPEN}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How pictures are coded; called for each."""
+
+    preset: Preset
+    point: float
+    target_bytes: int | None
+    target_bpp: float | None
+    force: bool
+
+    def __call__(self, job: Job, here: Session) -> dict[str, Any]:
+        """Code a picture. Raises ToolkitErrors."""
+        from toolkit.codec.base import as_pixels
+        from toolkit.plugin.presets import open_codec
+
+        check_output_file(job.target, self.force, job.source)
+        name, standard = input_name(job.source), job.source == STANDARD
+        with named_errors(name):
+            image = io.BytesIO(read_input(job.source)) if standard else job.source
+            pixels = as_pixels(image, name)
+        height, width = pixels.shape[:2]
+        size, point = self.target_bytes, self.point
+        if self.target_bpp is not None:
+            size = int(self.target_bpp * height * width / 8)
+        start = time.perf_counter()
+        with named_errors(name):
+            if size is None:
+                encoded = open_codec(here.plugins, self.preset).encode(pixels, point)
+            else:
+                point, encoded = _within(here.plugins, self.preset, pixels, size)
+        seconds = time.perf_counter() - start
+        write_output(job.target, encoded.data, self.force)
+        return {
+            "file": output_name(job.target), "codec": self.preset.name, "point": point,
+            "width": width, "height": height, "bytes": len(encoded.data),
+            "bpp": 8 * len(encoded.data) / (height * width), "parts": encoded.parts,
+            "kl_bits": encoded.kl_bits, "encode_s": seconds,
+            "coder_encode_s": encoded.coder_seconds,
+        }  # fmt: skip
+
+    def line(self, told: dict[str, Any]) -> str:
+        """What a person is told of a picture."""
+        took = f", {told['encode_s']:.0f} s" if told["encode_s"] > SLOW else ""
+        size = f"{told['width']}x{told['height']}, {told['bytes']} bytes, {told['bpp']:.4f} bpp"
+        return f"{told['file']}: {size}{took}"
 
 
 def _within(

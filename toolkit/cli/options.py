@@ -24,7 +24,11 @@ OptionList = Annotated[
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the networks.")]
-OutputFile = Annotated[Path, typer.Argument(help="The file to write; - for standard output.")]
+OutputFolder = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Write all outputs there; all arguments are inputs then."),
+]
+Workers = Annotated[int, typer.Option(min=1, help="Processes that share the inputs of --out.")]
 Force = Annotated[
     bool, typer.Option("--force", "-f", help="Replace the output where it is there already.")
 ]

@@ -122,7 +122,11 @@ def check_limit(what: str, value: int, limit: int) -> None:
 def check_size(width: int, height: int, limits: Limits | None = None) -> None:
     """Whether a picture may be so large. Raises LimitExceeded."""
     limits = limits or current_limits()
-    check_limit("pixels a side", max(width, height), limits.side)
+    if max(width, height) > limits.side:
+        raise LimitExceeded(
+            f"{width}x{height}: {max(width, height)} pixels a side, the limit is {limits.side}: "
+            "damaged, or raise it (--max-pixels) if you trust it"
+        )
     pixels = width * height
     if pixels > limits.pixels:
         raise LimitExceeded(
