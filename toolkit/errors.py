@@ -1,7 +1,7 @@
 """Errors that the toolkit raises on purpose, each with its exit status.
 
 0 done; 2 usage or unknown name; 3 bad input file; 4 plugin, program or weights missing;
-5 finished with failures; 130 interrupted.
+5 finished with failures, or memory, disk or a reader gave out; 130 interrupted.
 """
 
 from __future__ import annotations

@@ -348,3 +348,13 @@ def test_a_large_picture_takes_little_beside_its_pixels() -> None:
         assert tracemalloc.get_traced_memory()[1] < 4 * 2**20 * 3 + 100 * 256 * 2048
     finally:
         tracemalloc.stop()
+
+
+def test_a_short_file_that_claims_a_large_picture_is_refused() -> None:
+    plane = file.Plane(
+        hevc.CodingTools((0, 3, 0, 3, 3), True, None, True), (b"\x26\x01" + bytes(9) + b"x",)
+    )
+    bomb = file.write(file.BpgFile(13_000, 13_000, file.C444, file.YCBCR, 8, False, plane))
+    assert len(bomb) < 241
+    with pytest.raises(LimitExceeded, match=r"bpg: 13000x13000 pixels in \d+ bytes"):
+        embedded().decode(bomb)

@@ -1,7 +1,7 @@
 """The command ``toolkit``. One file a command; nothing heavy is imported before it is needed.
 
 Exit status: 0 done; 2 usage or unknown name; 3 bad input file; 4 plugin, program or weights
-missing; 5 finished with failures; 130 interrupted.
+missing; 5 finished with failures, or memory, disk or a reader gave out; 130 interrupted.
 """
 
 from __future__ import annotations
