@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import json
 import os
@@ -130,17 +131,42 @@ def test_names_that_are_not_utf8(run: Run, photo: Path, tmp_path: Path) -> None:
     assert odd[1].stat().st_size > 0
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
-def test_no_permission(run: Run, photo: Path, tmp_path: Path) -> None:
-    locked = tmp_path / "locked"
-    locked.mkdir(mode=0o500)
-    status, _, err = run("encode", photo, locked / "a.jpg", *JPEG)
-    assert (status, one_line(err)) == (3, True)
-    (tmp_path / "a.jpg").touch(0o400)
-    assert run("encode", photo, tmp_path / "a.jpg", *JPEG, "--force")[0] == 3
-    photo.chmod(0)
-    status, _, err = run("encode", photo, tmp_path / "b.jpg", *JPEG)
-    assert (status, "Permission denied" in err) == (3, True)
+def without_privileges() -> None:
+    """In a child: what root may beyond a file's mode is dropped when it starts its program."""
+    drop, overriding, reading = 24, 1, 2  # PR_CAPBSET_DROP; CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    for capability in (overriding, reading):
+        ctypes.CDLL(None).prctl(drop, capability, 0, 0, 0)
+
+
+@linux
+def test_no_permission(photo: Path, tmp_path: Path) -> None:
+    secret, locked, hidden = (tmp_path / name for name in ("secret.png", "locked", "hidden"))
+    secret.write_bytes(photo.read_bytes())
+    (tmp_path / "old.jpg").write_bytes(b"mine")
+    (hidden / "in").mkdir(parents=True)
+    locked.mkdir()
+    for path, mode in ((secret, 0), (hidden, 0), (locked, 0o500), (tmp_path / "old.jpg", 0o400)):
+        path.chmod(mode)
+    try:
+        for *arguments, message in (
+            ("encode", photo, locked / "a.jpg", "can't write there (Permission denied)"),
+            ("encode", photo, hidden / "a.jpg", "can't write there (Permission denied)"),
+            ("encode", photo, tmp_path / "old.jpg", "--force", "it is read-only"),
+            ("encode", secret, tmp_path / "b.jpg", "secret.png: can't be read (Permission denied)"),
+            ("encode", hidden / "a.png", tmp_path / "b.jpg", "Permission denied"),
+            ("encode", hidden, "--out", tmp_path / "o", "hidden: Permission denied"),
+            ("encode", hidden / "in", "--out", tmp_path / "o", "in: Permission denied"),
+            ("encode", photo, "--out", locked / "o", "can't be made (Permission denied)"),
+            ("decode", secret, tmp_path / "b.png", "secret.png: Permission denied"),
+            ("info", secret, "secret.png: Permission denied"),
+        ):
+            more = JPEG if arguments[0] == "encode" else ()
+            done = program(*arguments, *more, preexec_fn=without_privileges)
+            assert (done.returncode, one_line(done.stderr.decode())) == (3, True), done.stderr
+            assert message in done.stderr.decode()
+    finally:
+        hidden.chmod(0o700)
+    assert (tmp_path / "old.jpg").read_bytes() == b"mine"
 
 
 @linux

@@ -81,15 +81,15 @@ def _named(source: Path, suffix: str) -> Path:
 
 
 def _files(path: Path, wanted: Collection[str]) -> Iterator[Path]:
-    if path.is_dir():
-        try:
+    try:
+        if path.is_dir():
             found = sorted(file for file in path.iterdir() if file.suffix.lower() in wanted)
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror}") from None
-    elif not path.exists() and glob.has_magic(str(path)):
-        found = sorted(map(Path, glob.glob(str(path), recursive=True)))
-    else:
-        found = [path]
+        elif not path.exists() and glob.has_magic(str(path)):
+            found = sorted(map(Path, glob.glob(str(path), recursive=True)))
+        else:
+            found = [path]
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
     if not found:
         raise InputError(f"{path}: no files to take there")
     yield from found

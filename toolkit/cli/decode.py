@@ -58,6 +58,7 @@ def decode(
         list[Path],
         typer.Argument(
             metavar="FILE... [OUTPUT]",
+            readable=False,  # what can't be read is told below, as every bad input
             help="Coded files, folders or patterns; - for standard input or output. Default for "
             "OUTPUT: FILE with the suffix .png.",
         ),

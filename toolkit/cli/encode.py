@@ -49,6 +49,7 @@ def encode(
         list[Path],
         typer.Argument(
             metavar="IMAGE... [OUTPUT]",
+            readable=False,  # what can't be read is told below, as every bad input
             help="Pictures (PNG, JPEG, WebP, TIFF ...), folders or patterns; - for standard "
             "input or output. Default for OUTPUT: IMAGE with the codec's suffix.",
         ),

@@ -14,7 +14,7 @@ from toolkit.errors import ToolkitError
 
 
 def info(
-    file: Annotated[Path, typer.Argument(help="A .qf file; - for standard input.")],
+    file: Annotated[Path, typer.Argument(readable=False, help="A .qf file; - for standard input.")],
     max_pixels: MaxPixels = None,
     max_memory: MaxMemory = None,
     json: JsonFlag = False,

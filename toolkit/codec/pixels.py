@@ -56,6 +56,8 @@ def as_pixels(image: ImageLike, name: str | None = None) -> Pixels:
         raise LimitExceeded(f"{name}: {error}") from None
     except FileNotFoundError:
         raise InputError(f"{name}: no such file") from None
+    except PermissionError as error:
+        raise InputError(f"{name}: can't be read ({error.strerror})") from None
     except MemoryError:
         raise ResourceError(f"{name}: out of memory while it was read") from None
     except Exception as error:  # readers of damaged files raise whatever they like
