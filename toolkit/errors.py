@@ -1,7 +1,7 @@
 """Errors that the toolkit raises on purpose, each with its exit status.
 
 0 done; 2 usage or unknown name; 3 bad input file; 4 plugin, program or weights missing;
-5 finished with failures; 130 interrupted.
+5 finished with failures, or memory, disk or a reader gave out; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -44,3 +44,9 @@ class MissingError(ToolkitError):
 
 class PluginError(MissingError):
     """A plugin whose parts aren't what they should be."""
+
+
+class ResourceError(ToolkitError):
+    """Memory, disk, or whoever reads our output gave out: no fault of file or user."""
+
+    exit_status = 5

@@ -10,6 +10,7 @@ import random
 import shutil
 import stat
 import sys
+import tracemalloc
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -314,3 +315,46 @@ def test_without_programs_and_package_the_error_names_both(monkeypatch: pytest.M
         codec.encode(np.zeros((8, 8, 3), np.uint8), 30)
     with pytest.raises(MissingError, match="aren't on the PATH"):
         make(encoder="bpgenc").encode(np.zeros((8, 8, 3), np.uint8), 30)
+
+
+@pytest.mark.parametrize("chroma", [file.GRAY, file.C420, file.C422, file.C444])
+def test_rows_in_bands_are_those_of_the_whole(chroma: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the bit, where chroma reaches over the bands' ends, too."""
+    samples = pytest.importorskip("toolkit_plugins.classical.bpg.samples")
+    numbers = np.random.default_rng(chroma)
+    height, width = 88, 24
+    shape = {file.C420: (44, 12), file.C422: (88, 12), file.C444: (88, 24)}.get(chroma)
+    planes = [numbers.integers(0, 256, (height, width)).astype(np.uint8)]
+    if shape:
+        planes += [numbers.integers(0, 256, shape).astype(np.uint8) for _ in range(2)]
+    plane = file.Plane(hevc.CodingTools((0, 3, 0, 3, 3), True, None, True), ())
+    for lines in (height, height - 5):
+        picture = file.BpgFile(width - 3, lines, chroma, file.YCBCR, 8, False, plane)
+        whole = samples.to_pixels(planes, picture)
+        with monkeypatch.context() as patched:
+            patched.setattr(samples, "_BAND", 8)
+            np.testing.assert_array_equal(samples.to_pixels(planes, picture), whole)
+
+
+def test_a_large_picture_takes_little_beside_its_pixels() -> None:
+    """A short file may claim a large picture: floats of all of it took 80 bytes a pixel."""
+    samples = pytest.importorskip("toolkit_plugins.classical.bpg.samples")
+    planes = [np.zeros((2048, 2048), np.uint8), *np.zeros((2, 1024, 1024), np.uint8)]
+    plane = file.Plane(hevc.CodingTools((0, 3, 0, 3, 3), True, None, True), ())
+    picture = file.BpgFile(2048, 2048, file.C420, file.YCBCR, 8, False, plane)
+    tracemalloc.start()
+    try:
+        samples.to_pixels(planes, picture)
+        assert tracemalloc.get_traced_memory()[1] < 4 * 2**20 * 3 + 100 * 256 * 2048
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_short_file_that_claims_a_large_picture_is_refused() -> None:
+    plane = file.Plane(
+        hevc.CodingTools((0, 3, 0, 3, 3), True, None, True), (b"\x26\x01" + bytes(9) + b"x",)
+    )
+    bomb = file.write(file.BpgFile(13_000, 13_000, file.C444, file.YCBCR, 8, False, plane))
+    assert len(bomb) < 241
+    with pytest.raises(LimitExceeded, match=r"bpg: 13000x13000 pixels in \d+ bytes"):
+        embedded().decode(bomb)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import sandbox_tasks
 
-from toolkit_plugins.compressai.sandbox import FORKS, CallFailed, Limits, Sandbox
+from toolkit_plugins.compressai.sandbox import FORKS, CallFailed, Limits, Sandbox, limits_of
 
 LIMITS = Limits(seconds=20, memory=2**30)
 
@@ -63,6 +66,16 @@ def test_memory_limit(box):
     assert not error.deadly
 
 
+def test_limits_are_by_the_length_of_the_file_not_by_what_it_claims():
+    """66 bytes that claim all pixels there may be: an hour at most, once 99 hours."""
+    bomb = limits_of(66, 178_956_970, 2e-3)
+    assert bomb.seconds < 3600
+    assert bomb.memory <= 3 * 2**30 + 4096 * 2**21
+    honest = limits_of(400_000, 24_000_000, 2e-3)  # 0.13 bits a pixel
+    assert honest.seconds == 60 + 2e-3 * 24_000_000
+    assert limits_of(10**6, 10**6, 1e-4).seconds == 160
+
+
 def test_exceptions_by_name(box):
     error = failure(box, b"raise too bad")
     assert (error.kind, str(error)) == ("ValueError", "ValueError too bad")
@@ -98,3 +111,92 @@ def test_close_ends_the_child(box):
         assert server is None
         return
     assert server.poll() is not None
+
+
+PARENT = """
+import sys
+from toolkit_plugins.compressai.sandbox import CallFailed, Limits, Sandbox
+box = Sandbox("sandbox_tasks", fork=sys.argv[1] == "True")
+print("ready", flush=True)
+try:
+    box.call(sys.argv[3].encode(), b"children " + sys.argv[2].encode(), Limits(60, 2**30))
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def alive(process):
+    """Whether a process runs; one that only waits to be collected doesn't."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
+def gone(processes, seconds):
+    end = time.monotonic() + seconds
+    while any(map(alive, processes)) and time.monotonic() < end:
+        time.sleep(0.02)
+    return not any(map(alive, processes))
+
+
+def children(process):
+    found = []
+    for task in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(task.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if parent == process:
+            found.append(int(task.parent.name))
+    return found
+
+
+def until(condition, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_child_outlives_its_parent(box, kind, tmp_path):
+    """Within a second, while a worker runs that will never answer."""
+    command = [sys.executable, "-c", PARENT, str(box.fork), str(tmp_path / "told"), ""]
+    parent = subprocess.Popen(command)
+    done = tmp_path / "told.done"
+    until(done.exists)
+    worker, server = map(int, done.read_text().split())
+    family = [worker, server] if box.fork else [worker]
+    assert all(map(alive, family))
+    parent.send_signal(kind)
+    assert gone(family, 1.0)
+    parent.wait(10)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_server_that_loads_a_model_goes_with_its_parent(box, tmp_path):
+    command = [sys.executable, "-c", PARENT, str(box.fork), str(tmp_path / "told"), "slow"]
+    parent = subprocess.Popen(command)
+    until(lambda: children(parent.pid))
+    (server,) = children(parent.pid)
+    time.sleep(0.7)
+    parent.kill()
+    parent.wait(10)
+    assert gone([server], 1.0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_worker_goes_with_its_server(box, tmp_path):
+    if not box.fork:
+        pytest.skip("the server is the worker")
+    command = [sys.executable, "-c", PARENT, "True", str(tmp_path / "told"), ""]
+    parent = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    done = tmp_path / "told.done"
+    until(done.exists)
+    worker, server = map(int, done.read_text().split())
+    os.kill(server, signal.SIGKILL)
+    assert gone([worker], 1.0)
+    assert parent.wait(10) == 1  # its call failed, in words

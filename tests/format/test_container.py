@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from toolkit.errors import InputError
 from toolkit.format import container as qf
 from toolkit.format.container import Container, Limits, Stream, read_container, write_container
+from toolkit.format.limits import limited
 
 SMALL = Container(
     48, 32, "RGB", "pln", 1, b"\x01\x02\x03\x04\x05\x06\x07\x08", b"\x00\xff\x10",
@@ -71,7 +72,7 @@ def edited(at: int, value: int) -> bytes:
 @given(containers)
 def test_what_is_written_is_read(container: Container) -> None:
     data = write_container(container)
-    assert read_container(data) == container
+    assert read_container(data, Limits(pixels_per_byte=None)) == container
     assert qf.is_container(data)
     assert sum(qf.parts_in_bits(container).values()) == 8 * len(data)
 
@@ -261,6 +262,19 @@ def test_limits_hold_for_reading_and_writing(limits: Limits, word: str) -> None:
         read_container(data, limits)
     with pytest.raises(qf.LimitExceeded, match=word):
         write_container(SMALL, limits)
+
+
+def test_a_short_file_that_claims_many_pixels_is_refused() -> None:
+    """66 bytes must not make a decoder ask for gigabytes; what is plausible is read."""
+    bomb = write_container(replace(SMALL, width=16_384, height=4096))
+    with pytest.raises(qf.LimitExceeded, match=r"16384x4096 pixels in \d+ bytes.*--max-pixels"):
+        read_container(bomb)
+    with limited(pixels=2**26):
+        assert read_container(bomb).width == 16_384
+    large = replace(SMALL, width=4096, height=4096)
+    assert read_container(write_container(large)) == large
+    longer = replace(SMALL, width=8192, height=4096, streams=(Stream("a", bytes(512)),))
+    assert read_container(write_container(longer)) == longer
 
 
 def test_limits_can_be_raised() -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from toolkit.errors import InputError, MissingError, ToolkitError, UnknownName, UsageError
 from toolkit.plugin.loader import Plugins, load_plugins
-from toolkit.plugin.presets import find_registry, load_registry, open_codec, parse_override
+from toolkit.plugin.presets import (
+    came_upon,
+    find_registry,
+    load_registry,
+    open_codec,
+    parse_override,
+)
 
 PRESETS = """\
 presets:
@@ -78,6 +85,67 @@ def test_mistakes_are_told_with_file_and_line(tmp_path: Path, text: str, message
         registry(tmp_path, text)
 
 
+def bomb(last: str) -> str:
+    """Nine lines that mean 10^9 values."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+    return "presets:\n  p:\n    codec: pln\n    options:\n      " + "\n      ".join([*lines, last])
+
+
+def merging(count: int) -> str:
+    """Merge keys, each twice the one before."""
+    lines = ["a0: &a0 {x: 1, y: 2}"]
+    lines += [f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}" for i in range(1, count)]
+    return "presets:\n  p:\n    codec: pln\n    options:\n      " + "\n      ".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (bomb("b: 1"), "more than 10000 values"),
+        (merging(40), "more than 10000 values"),
+        ("presets: &a\n  p: {codec: pln, options: {x: *a}}\n", "alias that stands within itself"),
+        ("presets:\n  p: {options: {x: " + "[" * 60 + "]" * 60 + "}}\n", "more than 50 deep"),
+        ("presets:\n  p: {options: {x: " + "[" * 5000 + "]" * 5000 + "}}\n", "more than 50 deep"),
+        ("#" * 2**20 + "\npresets: {}\n", "more than 1048576 characters"),
+        ("presets:\n  p: {options: {x: !!python/object/apply:os.system [ls]}}\n", ":2: options: "),
+        ("presets:\n  p: {options: {x: !mine 3}}\n", ":2: options: could not determine"),
+        ("presets:\n  p: {options: {x: !!binary aGk=}}\n", ":2: options: a bytes, where"),
+        ("presets:\n  p: {options: {x: 2001-01-01}}\n", ":2: options: a date, where"),
+        ("presets:\n  p: {options: {x: 2001-99-99}}\n", ":2: options: month must be"),
+        ("presets:\n  p: {options: {x: !!set {a}}}\n", ":2: options: a set, where"),
+        ("presets:\n  p: {options: {x: .inf}}\n", ":2: options: inf is no number"),
+        ("presets:\n  p: {options: {x: 1" + "0" * 5000 + "}}\n", ":2: options: "),
+        ("presets:\n  p: {options: {3: 4}}\n", ":2: options: '3' is no name"),
+        ("presets:\n  p: {options: {x: {~: 4}}}\n", ":2: options: 'None' is no name"),
+        ("presets:\n  p: {options: {? [a] : 4}}\n", ":2: options: while constructing"),
+        ("presets:\n  p: {? [codec] : pln}\n", ":2: a key of a preset must be a name"),
+        ("presets:\n  ? {a: b}\n  : {codec: pln}\n", ":2: a key of presets must be a name"),
+        ("? [presets]\n: {}\n", ":1: a key of a registry must be a name"),
+        ("presets: {}\n--- \npresets: {}\n", "expected a single document"),
+        ('presets:\n  p: {codec: "a\x07b"}\n', "special characters are not allowed"),
+    ],
+)
+def test_odd_yaml_is_one_short_line(tmp_path: Path, text: str, message: str) -> None:
+    start = time.monotonic()
+    with pytest.raises(ToolkitError) as caught:
+        registry(tmp_path, text)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(str(tmp_path / "registry.yaml"))
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+    assert time.monotonic() - start < 5
+
+
+def test_aliases_may_be_used(tmp_path: Path) -> None:
+    text = (
+        "presets:\n  a: {codec: pln, options: &o {seed: 3}, sweep: &s [0, 1]}\n"
+        "  b: {codec: pln, options: {<<: *o, effort: 2}, sweep: *s}\n"
+    )
+    b = registry(tmp_path, text).preset("b")
+    assert (b.options, b.sweep) == ({"seed": 3, "effort": 2}, (0, 1))
+
+
 def test_circles_and_strangers(tmp_path: Path) -> None:
     presets = registry(tmp_path, "presets:\n  a: {extends: b}\n  b: {extends: a}\n  c: {}\n")
     with pytest.raises(UsageError, match="circle"):
@@ -137,6 +205,16 @@ def test_where_the_registry_is_looked_for(tmp_path: Path, monkeypatch: pytest.Mo
         load_registry(Plugins(), _binary(tmp_path / "x.yaml"))
 
 
+def test_a_registry_that_lies_about_is_told_from_one_that_was_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "registry.yaml").write_text(PRESETS)
+    assert not came_upon(Path(__file__).parents[2] / "registry.yaml")
+    assert came_upon(tmp_path / "registry.yaml")
+    monkeypatch.setenv("TOOLKIT_REGISTRY", str(tmp_path / "registry.yaml"))
+    assert not came_upon(find_registry())
+
+
 def _binary(path: Path) -> Path:
     path.write_bytes(b"\xff\xfe\x00")
     return path
@@ -145,6 +223,8 @@ def _binary(path: Path) -> Path:
 def test_parse_override() -> None:
     assert parse_override("a.b=3") == ("a.b", 3)
     assert parse_override("a=[1, 2]") == ("a", [1, 2])
-    for bad in ("a", "=3", "a=[1"):
+    assert parse_override("a=") == ("a", None)
+    odd = ("a=!!python/name:os.system", "a=2001-01-01", "a={1: 2}", "a=.nan", "a=" + "[" * 3000)
+    for bad in ("a", "=3", "a=[1", *odd):
         with pytest.raises(UsageError):
             parse_override(bad)

@@ -9,6 +9,8 @@ prepared = []
 
 def prepare(setup):
     prepared.append(setup)
+    if setup == b"slow":
+        time.sleep(60)
     if setup == b"fail":
         raise ValueError("no such model")
 
@@ -19,6 +21,11 @@ def run(setup, payload):
         ctypes.string_at(0)
     if task == b"exit":
         os._exit(3)
+    if task == b"children":  # tell who runs this, and never come back
+        with open(rest, "w") as file:
+            file.write(f"{os.getpid()} {os.getppid()}")
+        os.rename(rest, rest + b".done")
+        time.sleep(60)
     if task == b"hang":
         time.sleep(60)
     if task == b"grow":

@@ -1,7 +1,7 @@
 """The command ``toolkit``. One file a command; nothing heavy is imported before it is needed.
 
 Exit status: 0 done; 2 usage or unknown name; 3 bad input file; 4 plugin, program or weights
-missing; 5 finished with failures; 130 interrupted.
+missing; 5 finished with failures, or memory, disk or a reader gave out; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import json
 import pkgutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from toolkit.errors import ToolkitError
+from toolkit.errors import ResourceError, ToolkitError
 
 if TYPE_CHECKING:
     from toolkit.plugin.loader import Plugins
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 FIRST = ("eval", "encode", "decode", "info")
 """Commands in the order in which help lists them; the others follow by name."""
+HELPERS = {"batch", "options", "streams"}
+"""Modules beside the commands that are none."""
 GLOBAL_OPTIONS = ("--plugin", "--registry")
 
 app = typer.Typer(
@@ -44,6 +46,8 @@ class Session:
 
     plugin_files: tuple[Path, ...] = ()
     registry_file: Path | None = None
+    resources: ExitStack = field(default_factory=ExitStack)
+    """What is given back when the call ends."""
 
     @cached_property
     def plugins(self) -> Plugins:
@@ -57,10 +61,13 @@ class Session:
 
     @cached_property
     def registry(self) -> Registry:
-        """The presets."""
-        from toolkit.plugin.presets import load_registry
+        """The presets; a registry that only lies about here is named, once."""
+        from toolkit.plugin.presets import came_upon, load_registry
 
-        return load_registry(self.plugins, self.registry_file)
+        registry = load_registry(self.plugins, self.registry_file)
+        if self.registry_file is None and came_upon(registry.path):
+            say(f"presets are those of {registry.path}; --registry names another file")
+        return registry
 
 
 _session = Session()
@@ -89,9 +96,14 @@ def busy(text: str) -> Iterator[None]:
         yield
 
 
-def print_json(value: Any) -> None:
-    """Machine-readable output, on standard output."""
-    print(json.dumps(value, indent=2))
+def tell(text: str, aside: bool = False) -> None:
+    """A line of output; ``aside``: on standard error, where standard output has the data."""
+    print(text, file=sys.stderr if aside else sys.stdout)
+
+
+def print_json(value: Any, aside: bool = False) -> None:
+    """Machine-readable output; ``aside`` as in ``tell``."""
+    tell(json.dumps(value, indent=2), aside)
 
 
 def _version(wanted: bool) -> None:
@@ -142,19 +154,43 @@ def _hoist(arguments: list[str]) -> list[str]:
 
 def main() -> None:
     """Entry point: a ToolkitError becomes one line and its exit status."""
-    modules = {module.name for module in pkgutil.iter_modules(__path__)} - {"options"}
+    modules = {module.name for module in pkgutil.iter_modules(__path__)} - HELPERS
     for name in [*FIRST, *sorted(modules - set(FIRST))]:
         if name in modules:
             importlib.import_module(f"toolkit.cli.{name}").register(app)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):  # names of files that aren't UTF-8 must be printable
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        app(_hoist(sys.argv[1:]))
+        try:
+            app(_hoist(sys.argv[1:]))
+        finally:
+            session().resources.close()
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except ToolkitError as error:
-        say(" ".join(str(error).split()))
-        raise SystemExit(error.exit_status) from None
+        _leave(" ".join(str(error).split()), error.exit_status)
     except KeyboardInterrupt:
-        say("interrupted")
-        raise SystemExit(130) from None
+        _leave("interrupted", 130)
+    except MemoryError:
+        _leave("out of memory", ResourceError.exit_status)
+    except SystemExit as stop:
+        if not isinstance(stop.__context__, BrokenPipeError):
+            raise
+        raise SystemExit(0) from None
     except BrokenPipeError:
         # whoever read our output has enough; keep Python from complaining at exit
         sys.stdout = None
         raise SystemExit(0) from None
+    except OSError as error:
+        if not error.errno:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        sys.stdout = None  # what it still holds can't be written
+        _leave(f"{place}{error.strerror}", ResourceError.exit_status)
+
+
+def _leave(text: str, status: int) -> NoReturn:
+    with suppress(OSError):
+        say(text)
+    raise SystemExit(status) from None

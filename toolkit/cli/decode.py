@@ -3,14 +3,46 @@
 from __future__ import annotations
 
 import enum
+import io
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from toolkit.cli import busy, print_json, session
-from toolkit.cli.options import JsonFlag, OutputFile, Threads
+from toolkit.cli import busy, print_json, say, session, tell
+from toolkit.cli.options import (
+    Force,
+    JsonFlag,
+    MaxMemory,
+    MaxPixels,
+    OutputFolder,
+    Threads,
+    Workers,
+)
+from toolkit.cli.streams import (
+    STANDARD,
+    check_output_file,
+    input_name,
+    named_errors,
+    output_name,
+    read_input,
+    write_output,
+)
+from toolkit.errors import ResourceError, UsageError
+
+if TYPE_CHECKING:
+    from toolkit.cli import Session
+    from toolkit.cli.batch import Job
+    from toolkit.codec.base import Pixels
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+LOSSLESS: dict[str, dict[str, Any]] = {
+    "PNG": {}, "TIFF": {}, "BMP": {}, "PPM": {}, "TGA": {}, "JPEG2000": {}, "PCX": {}, "SGI": {},
+    "DIB": {}, "WEBP": {"lossless": True, "exact": True},
+}  # fmt: skip
+"""Formats that keep every pixel, and what their writers need to be told for it."""
 
 
 class Precision(enum.StrEnum):
@@ -22,8 +54,15 @@ class Precision(enum.StrEnum):
 
 
 def decode(
-    file: Annotated[Path, typer.Argument(help="The coded file.")],
-    output: OutputFile,
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE... [OUTPUT]",
+            readable=False,  # what can't be read is told below, as every bad input
+            help="Coded files, folders or patterns; - for standard input or output. Default for "
+            "OUTPUT: FILE with the suffix .png.",
+        ),
+    ],
     precision: Annotated[
         Precision, typer.Option(help="Arithmetic of the network; any decodes any file.")
     ] = Precision.float32,
@@ -31,44 +70,108 @@ def decode(
     weights: Annotated[
         Path | None, typer.Option(help="Weights file, where the file's own aren't installed.")
     ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(help="Picture format, as a suffix: png, tif ...; default: OUTPUT's, or png."),
+    ] = None,
+    out: OutputFolder = None,
+    workers: Workers = 1,
+    force: Force = False,
+    max_pixels: MaxPixels = None,
+    max_memory: MaxMemory = None,
     json: JsonFlag = False,
 ) -> None:
-    """Decode a file of any installed codec; the suffix of OUTPUT chooses the picture format."""
+    """Decode files of any installed codec; the suffix of OUTPUT chooses the picture format."""
+    from toolkit.cli.batch import plan, run_all
+    from toolkit.cli.options import set_limits, set_threads
+
+    set_limits(max_pixels, max_memory)
+    here = session()
+    work = Decoding(precision.value, threads, weights, format, force)
+    coded = {".qf", *(spec.suffix for spec in here.plugins.codecs.values())}
+    jobs = plan(files, out, f".{(format or 'png').lstrip('.')}", coded)
+    form = _picture_format(jobs[0].target, format)
+    if form not in LOSSLESS:
+        say(f"{output_name(jobs[0].target)}: {form} as saved here is lossy; png is not")
+    if out is not None:
+        run_all(work, jobs, workers, threads, json)
+        return
+    set_threads(threads)
+    (job,) = jobs
+    with busy(f"decoding {input_name(job.source)}"):
+        told = work(job, here)
+    aside = job.target == STANDARD
+    if json:
+        print_json(told, aside)
+    else:
+        tell(work.line(told), aside)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How files are decoded; called for each."""
+
+    precision: str
+    threads: int | None
+    weights: Path | None
+    format: str | None
+    force: bool
+
+    def __call__(self, job: Job, here: Session) -> dict[str, Any]:
+        """Decode a file. Raises ToolkitErrors."""
+        from toolkit.api import decode_file
+        from toolkit.codec.base import DecodeSettings
+
+        form = _picture_format(job.target, self.format)
+        weights = [self.weights] if self.weights else []
+        check_output_file(job.target, self.force, job.source, *weights)
+        name = input_name(job.source)
+        settings = DecodeSettings(cast(Any, self.precision), self.threads, self.weights)
+        with named_errors(name):
+            data = read_input(job.source)
+            start = time.perf_counter()
+            decoded = decode_file(data, settings, here.plugins)
+            seconds = time.perf_counter() - start
+        height, width, channels = decoded.pixels.shape
+        picture = _picture_bytes(decoded.pixels, form, output_name(job.target))
+        write_output(job.target, picture, self.force)
+        return {
+            "file": output_name(job.target), "width": width, "height": height,
+            "mode": MODES[channels], "decode_s": seconds,
+            "coder_decode_s": decoded.coder_seconds,
+        }  # fmt: skip
+
+    def line(self, told: dict[str, Any]) -> str:
+        """What a person is told of a file."""
+        return f"{told['file']}: {told['width']}x{told['height']} {told['mode']}"
+
+
+def _picture_format(output: Path, wanted: str | None) -> str:
+    """Pillow's name of the format. Raises UsageError."""
     from PIL import Image
 
-    from toolkit.api import decode_file
-    from toolkit.cli.options import set_threads
-    from toolkit.codec.base import DecodeSettings
-    from toolkit.errors import UsageError
-    from toolkit.format.container import read_file
-    from toolkit.format.files import write_atomically
+    suffix = output.suffix if wanted is None else f".{wanted.lstrip('.')}"
+    if output == STANDARD and wanted is None:
+        suffix = ".png"
+    form = Image.registered_extensions().get(suffix.lower())
+    if form is None or form not in Image.SAVE:
+        raise UsageError(f"{output_name(output)}: no picture format has the suffix '{suffix}'")
+    return form
 
-    form = Image.registered_extensions().get(output.suffix.lower())
-    if form is None:
-        raise UsageError(f"{output}: no picture format has the suffix '{output.suffix}'")
-    data = read_file(file)
-    set_threads(threads)
-    settings = DecodeSettings(cast(Any, precision.value), threads, weights)
-    start = time.perf_counter()
-    with busy(f"decoding {file}"):
-        decoded = decode_file(data, settings, session().plugins)
-    seconds = time.perf_counter() - start
-    pixels = decoded.pixels
+
+def _picture_bytes(pixels: Pixels, form: str, name: str) -> bytes:
+    """The picture as a file. Raises UsageError for a format that can't hold it."""
+    from PIL import Image
+
     picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    content = io.BytesIO()
     try:
-        write_atomically(output, lambda out: picture.save(out, format=form))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{output}: can't be saved as {form} ({error})") from None
-    height, width = pixels.shape[:2]
-    if json:
-        print_json(
-            {
-                "file": str(output), "width": width, "height": height, "mode": picture.mode,
-                "decode_s": seconds, "coder_decode_s": decoded.coder_seconds,
-            }
-        )  # fmt: skip
-    else:
-        print(f"{output}: {width}x{height} {picture.mode}")
+        picture.save(content, form, **LOSSLESS.get(form, {}))
+    except MemoryError:
+        raise ResourceError(f"{name}: out of memory") from None
+    except Exception as error:  # a format's writer may raise anything
+        raise UsageError(f"{name}: can't be saved as {form} ({error})") from None
+    return content.getvalue()
 
 
 def register(app: typer.Typer) -> None:

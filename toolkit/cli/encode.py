@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import io
 import time
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toolkit.cli import busy, print_json, session
-from toolkit.cli.options import JsonFlag, OptionList, OutputFile, Threads
+from toolkit.cli import busy, print_json, session, tell
+from toolkit.cli.options import (
+    Force,
+    JsonFlag,
+    MaxMemory,
+    MaxPixels,
+    OptionList,
+    OutputFolder,
+    Threads,
+    Workers,
+)
+from toolkit.cli.streams import (
+    STANDARD,
+    check_output_file,
+    input_name,
+    named_errors,
+    output_name,
+    read_input,
+    write_output,
+)
 
 if TYPE_CHECKING:
+    from toolkit.cli import Session
+    from toolkit.cli.batch import Job
     from toolkit.codec.base import Encoded, Pixels
     from toolkit.plugin.loader import Plugins
     from toolkit.plugin.presets import Preset
@@ -24,8 +45,15 @@ SLOW = 2.0
 
 
 def encode(
-    image: Annotated[Path, typer.Argument(help="The picture: PNG, JPEG, WebP, TIFF ...")],
-    output: OutputFile,
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE... [OUTPUT]",
+            readable=False,  # what can't be read is told below, as every bad input
+            help="Pictures (PNG, JPEG, WebP, TIFF ...), folders or patterns; - for standard "
+            "input or output. Default for OUTPUT: IMAGE with the codec's suffix.",
+        ),
+    ],
     codec: Annotated[str, typer.Option(help="A preset; see `toolkit presets`.")] = "pln",
     point: Annotated[
         float | None,
@@ -47,49 +75,96 @@ def encode(
     ] = None,
     option: OptionList = None,
     threads: Threads = None,
+    out: OutputFolder = None,
+    workers: Workers = 1,
+    force: Force = False,
+    max_pixels: MaxPixels = None,
+    max_memory: MaxMemory = None,
     json: JsonFlag = False,
 ) -> None:
-    """Code a picture."""
-    from toolkit.cli.options import presets_with_options, set_threads
-    from toolkit.codec.base import as_pixels
+    """Code a picture, or many."""
+    from toolkit.cli.batch import plan, run_all
+    from toolkit.cli.options import presets_with_options, set_limits, set_threads
     from toolkit.errors import UsageError
-    from toolkit.format.files import write_bytes_atomically
     from toolkit.plugin.presets import open_codec
 
+    set_limits(max_pixels, max_memory)
     here = session()
     steps = [] if refinement_steps is None else [f"refinement_steps={refinement_steps}"]
     (preset,) = presets_with_options(here.registry, [codec], [*(option or []), *steps])
-    coder = open_codec(here.plugins, preset)
+    spec = open_codec(here.plugins, preset).spec
     if sum(value is not None for value in (point, target_bytes, target_bpp)) > 1:
         raise UsageError("--point, --target-bytes and --target-bpp exclude each other")
     if point is None:
         point = preset.sweep[len(preset.sweep) // 2]
+    work = Encoding(preset, point, target_bytes, target_bpp, force)
+    jobs = plan(images, out, spec.suffix, picture_suffixes())
+    if out is not None:
+        run_all(work, jobs, workers, threads, json)
+        return
     set_threads(threads)
-    pixels = as_pixels(image)
-    if target_bpp is not None:
-        target_bytes = int(target_bpp * pixels.shape[0] * pixels.shape[1] / 8)
-    start = time.perf_counter()
-    with busy(f"coding {image}"):
-        if target_bytes is None:
-            encoded = coder.encode(pixels, point)
-        else:
-            point, encoded = _within(here.plugins, preset, pixels, target_bytes)
-    seconds = time.perf_counter() - start
-    write_bytes_atomically(output, encoded.data)
-    height, width = pixels.shape[:2]
-    bpp = 8 * len(encoded.data) / (height * width)
+    (job,) = jobs
+    with busy(f"coding {input_name(job.source)}"):
+        told = work(job, here)
+    aside = job.target == STANDARD
     if json:
-        print_json(
-            {
-                "file": str(output), "codec": preset.name, "point": point, "width": width,
-                "height": height, "bytes": len(encoded.data), "bpp": bpp, "parts": encoded.parts,
-                "kl_bits": encoded.kl_bits, "encode_s": seconds,
-                "coder_encode_s": encoded.coder_seconds,
-            }
-        )  # fmt: skip
+        print_json(told, aside)
     else:
-        took = f", {seconds:.0f} s" if seconds > SLOW else ""
-        print(f"{output}: {width}x{height}, {len(encoded.data)} bytes, {bpp:.4f} bpp{took}")
+        tell(work.line(told), aside)
+
+
+def picture_suffixes() -> set[str]:
+    """Suffixes of the pictures that are taken from a folder."""
+    from PIL import Image
+
+    return {suffix for suffix, form in Image.registered_extensions().items() if form in Image.OPEN}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How pictures are coded; called for each."""
+
+    preset: Preset
+    point: float
+    target_bytes: int | None
+    target_bpp: float | None
+    force: bool
+
+    def __call__(self, job: Job, here: Session) -> dict[str, Any]:
+        """Code a picture. Raises ToolkitErrors."""
+        from toolkit.codec.base import as_pixels
+        from toolkit.plugin.presets import open_codec
+
+        check_output_file(job.target, self.force, job.source)
+        name, standard = input_name(job.source), job.source == STANDARD
+        with named_errors(name):
+            image = io.BytesIO(read_input(job.source)) if standard else job.source
+            pixels = as_pixels(image, name)
+        height, width = pixels.shape[:2]
+        size, point = self.target_bytes, self.point
+        if self.target_bpp is not None:
+            size = int(self.target_bpp * height * width / 8)
+        start = time.perf_counter()
+        with named_errors(name):
+            if size is None:
+                encoded = open_codec(here.plugins, self.preset).encode(pixels, point)
+            else:
+                point, encoded = _within(here.plugins, self.preset, pixels, size)
+        seconds = time.perf_counter() - start
+        write_output(job.target, encoded.data, self.force)
+        return {
+            "file": output_name(job.target), "codec": self.preset.name, "point": point,
+            "width": width, "height": height, "bytes": len(encoded.data),
+            "bpp": 8 * len(encoded.data) / (height * width), "parts": encoded.parts,
+            "kl_bits": encoded.kl_bits, "encode_s": seconds,
+            "coder_encode_s": encoded.coder_seconds,
+        }  # fmt: skip
+
+    def line(self, told: dict[str, Any]) -> str:
+        """What a person is told of a picture."""
+        took = f", {told['encode_s']:.0f} s" if told["encode_s"] > SLOW else ""
+        size = f"{told['width']}x{told['height']}, {told['bytes']} bytes, {told['bpp']:.4f} bpp"
+        return f"{told['file']}: {size}{took}"
 
 
 def _within(

@@ -8,21 +8,30 @@ from typing import Annotated, Any
 import typer
 
 from toolkit.cli import print_json, session
-from toolkit.cli.options import JsonFlag
+from toolkit.cli.options import JsonFlag, MaxMemory, MaxPixels, set_limits
+from toolkit.cli.streams import input_name, named_errors, read_input
+from toolkit.errors import ToolkitError
 
 
-def info(file: Annotated[Path, typer.Argument(help="A .qf file.")], json: JsonFlag = False) -> None:
+def info(
+    file: Annotated[Path, typer.Argument(readable=False, help="A .qf file; - for standard input.")],
+    max_pixels: MaxPixels = None,
+    max_memory: MaxMemory = None,
+    json: JsonFlag = False,
+) -> None:
     """Show the header and the streams of a .qf file; no weights needed, nothing decoded."""
     from toolkit.api import codec_of_container
-    from toolkit.errors import ToolkitError
-    from toolkit.format.container import read_container, read_file, read_header
+    from toolkit.format.container import read_container, read_header
 
-    data = read_file(file)
-    header = read_header(data)
-    container = read_container(data)
+    set_limits(max_pixels, max_memory)
+    name = input_name(file)
+    with named_errors(name):
+        data = read_input(file)
+        header = read_header(data)
+        container = read_container(data)
     pixels = header.width * header.height
     told: dict[str, Any] = {
-        "file": str(file),
+        "file": name,
         "version": ".".join(map(str, header.version)),
         "bytes": len(data),
         "bpp": 8 * len(data) / pixels,
@@ -36,7 +45,8 @@ def info(file: Annotated[Path, typer.Argument(help="A .qf file.")], json: JsonFl
         "streams": [{"name": s.name, "bytes": len(s.data)} for s in container.streams],
     }
     try:
-        told |= codec_of_container(container, session().plugins).describe(container)
+        with named_errors(name):
+            told |= codec_of_container(container, session().plugins).describe(container)
     except ToolkitError as error:
         told["note"] = str(error)
     if json:

@@ -24,7 +24,25 @@ OptionList = Annotated[
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the networks.")]
-OutputFile = Annotated[Path, typer.Argument(help="The file to write.")]
+OutputFolder = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Write all outputs there; all arguments are inputs then."),
+]
+Workers = Annotated[int, typer.Option(min=1, help="Processes that share the inputs of --out.")]
+Force = Annotated[
+    bool, typer.Option("--force", "-f", help="Replace the output where it is there already.")
+]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Refuse larger pictures; one given is believed of any file, however short.",
+    ),
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Memory that the program may take, like 2G or 500M."),
+]
 
 
 def presets_with_options(
@@ -55,3 +73,12 @@ def set_threads(threads: int | None) -> None:
         import torch
 
         torch.set_num_threads(threads)
+
+
+def set_limits(max_pixels: int | None, max_memory: str | None) -> None:
+    """Keep these limits until the command ends."""
+    from toolkit.cli import session
+    from toolkit.format.limits import limited, parse_size
+
+    memory = None if max_memory is None else parse_size(max_memory)
+    session().resources.enter_context(limited(max_pixels, memory))

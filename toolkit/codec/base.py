@@ -9,23 +9,43 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
-
-from toolkit.errors import InputError, UsageError
+from toolkit.codec.pixels import (
+    CHANNELS,
+    MODES,
+    ImageLike,
+    Pixels,
+    as_pixels,
+    as_rgb,
+    from_rgb,
+    mode_of,
+)
+from toolkit.errors import UsageError
 from toolkit.options import Options
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
-    from PIL import Image as PILImage
 
     from toolkit.plugin.loader import Plugins
     from toolkit.plugin.specs import CodecSpec
 
-    Pixels = NDArray[np.uint8]
-    ImageLike = Pixels | PILImage.Image | str | Path
-
-CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
-MODES = {channels: mode for mode, channels in CHANNELS.items()}
+# pixels are part of this module for whoever writes a codec
+__all__ = [
+    "CHANNELS",
+    "MODES",
+    "Codec",
+    "DecodeSettings",
+    "Decoded",
+    "Encoded",
+    "ImageLike",
+    "LatentLevel",
+    "Pixels",
+    "Theoretical",
+    "as_pixels",
+    "as_rgb",
+    "from_rgb",
+    "mode_of",
+]
 
 
 @dataclass(frozen=True)
@@ -186,83 +206,3 @@ class Codec(ABC):
     def identity(self) -> dict[str, Any]:
         """What, beside the options, a result depends on: stream version, weights, libraries."""
         return {}
-
-
-def as_pixels(image: ImageLike) -> Pixels:
-    """An image in any accepted form as uint8 (H, W, C) with C of 1, 3 or 4.
-
-    Palettes and bilevel images are expanded, gray with alpha becomes RGBA; 16-bit, float and
-    CMYK images are refused, since converting them silently would change what is measured.
-    Raises InputError.
-    """
-    if isinstance(image, np.ndarray):
-        return _checked(image)
-    from PIL import Image
-
-    if isinstance(image, (str, Path)):
-        try:
-            with Image.open(image) as opened:
-                deep = _more_than_8_bits(opened)
-                opened.load()
-                if deep and opened.mode in CHANNELS:
-                    raise InputError(
-                        f"{image}: more than 8 bits a sample, which aren't supported: convert it "
-                        "to 8-bit L, RGB or RGBA"
-                    )
-                return as_pixels(opened)
-        except FileNotFoundError:
-            raise InputError(f"{image}: no such file") from None
-        except Image.DecompressionBombError as error:
-            raise InputError(f"{image}: {error}") from None
-        except (OSError, SyntaxError, ValueError) as error:
-            raise InputError(f"{image}: not an image that can be read ({error})") from None
-    mode = image.mode
-    if mode in ("1", "P", "PA", "LA", "La", "RGBa"):
-        transparent = mode in ("PA", "LA", "La", "RGBa") or "transparency" in image.info
-        image = image.convert("RGBA" if transparent else "L" if mode == "1" else "RGB")
-    elif mode not in CHANNELS:
-        raise InputError(f"image mode {mode} isn't supported: convert it to 8-bit L, RGB or RGBA")
-    return _checked(np.asarray(image))
-
-
-def _more_than_8_bits(opened: Any) -> bool:
-    """Whether Pillow would drop bits of a file that was opened and not loaded yet: the modes RGB
-    and RGBA don't tell, its decoders' arguments (``RGB;16B``, or a PNM file's maximum) do."""
-    for tile in getattr(opened, "tile", ()):
-        arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
-        if ";16" in str(arguments[0]):
-            return True
-        if tile[0].startswith("ppm") and isinstance(arguments[-1], int) and arguments[-1] > 255:
-            return True
-    return False
-
-
-def _checked(array: NDArray[Any]) -> Pixels:
-    if array.dtype != np.uint8:
-        raise InputError(f"an image array must be uint8, not {array.dtype}")
-    if array.ndim == 2:
-        array = array[:, :, None]
-    if array.ndim != 3 or array.shape[2] not in MODES or 0 in array.shape:
-        raise InputError(f"an image array must be (H, W, 1, 3 or 4), not {array.shape}")
-    return np.ascontiguousarray(array)
-
-
-def mode_of(pixels: Pixels) -> str:
-    """``L``, ``RGB`` or ``RGBA``."""
-    return MODES[pixels.shape[2]]
-
-
-def from_rgb(rgb: Pixels, mode: str, alpha: Pixels | None) -> Pixels:
-    """RGB as decoded -> L (the mean of three channels that were equal), RGB, or RGBA."""
-    if mode == "L":
-        total = rgb.sum(axis=2, dtype=np.uint16, keepdims=True)
-        return ((total + 1) // 3).astype(np.uint8)
-    if mode == "RGBA":
-        assert alpha is not None
-        return np.concatenate([rgb, alpha[:, :, None]], axis=2)
-    return rgb
-
-
-def as_rgb(pixels: Pixels) -> Pixels:
-    """(H, W, 3): gray repeated, alpha dropped."""
-    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels[:, :, :3]

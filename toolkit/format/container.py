@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 from toolkit.errors import InputError
 from toolkit.format.errors import (
@@ -26,6 +26,14 @@ from toolkit.format.errors import (
     TrailingData,
     Truncated,
     UnknownPlugin,
+)
+from toolkit.format.limits import (
+    LIMITS,
+    Limits,
+    check_claim,
+    check_limit,
+    check_size,
+    current_limits,
 )
 from toolkit.format.varint import Fields, block, varint
 
@@ -56,6 +64,7 @@ __all__ = [
     "read_container",
     "read_file",
     "read_header",
+    "read_open_file",
     "write_container",
 ]
 
@@ -70,21 +79,6 @@ _MODES = ("L", "RGB", "RGBA")
 _HAS_FINGERPRINT = 4
 _CODEC_NAME = re.compile(r"[a-z0-9][a-z0-9+._-]{0,39}")
 _STREAM_NAME = re.compile(r"[!-~]{1,40}")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a file may ask for. Larger files are refused before anything is allocated."""
-
-    file_bytes: int = 256 * 2**20
-    pixels: int = 178_956_970
-    """The point from which Pillow refuses images too."""
-    side: int = 65_535
-    header_bytes: int = 64 * 2**10
-    streams: int = 64
-
-
-LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -151,24 +145,35 @@ def is_container(data: bytes) -> bool:
     return data[1:4] == MAGIC[1:4] and data[0] & 0x7F == MAGIC[0] & 0x7F
 
 
-def read_file(path: Path, limits: Limits = LIMITS) -> bytes:
+def read_file(path: Path, limits: Limits | None = None) -> bytes:
     """The bytes of a file, its size checked first. Raises LimitExceeded, InputError."""
     try:
         with open(path, "rb") as file:
-            data = file.read(limits.file_bytes + 1)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-    _limit("file bytes", len(data), limits.file_bytes)
-    return data
+            return read_open_file(file, limits)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def read_header(data: bytes, limits: Limits = LIMITS) -> Header:
+def read_open_file(file: BinaryIO, limits: Limits | None = None) -> bytes:
+    """The rest of an open file or stream, no more than a file may have. Raises LimitExceeded."""
+    limits = limits or current_limits()
+    pieces = []
+    size = 0
+    while piece := file.read(2**20):  # one read of the limit would allocate all of it
+        pieces.append(piece)
+        size += len(piece)
+        check_limit("file bytes", size, limits.file_bytes)
+    return b"".join(pieces)
+
+
+def read_header(data: bytes, limits: Limits | None = None) -> Header:
     """The header of a whole file: needs neither the codec nor its plugin.
 
     Checked in this order: magic, version, limits, exact length, header checksum. The
     streams' own checksums are left to ``read_container``. Raises subclasses of BadFile.
     """
-    _limit("file bytes", len(data), limits.file_bytes)
+    limits = limits or current_limits()
+    check_limit("file bytes", len(data), limits.file_bytes)
     _check_magic(data)
     major, minor = data[len(MAGIC)], data[len(MAGIC) + 1]
     if (major, minor) > VERSION:
@@ -187,11 +192,12 @@ def read_header(data: bytes, limits: Limits = LIMITS) -> Header:
     _check_length(header, len(data), intact)
     if not intact:
         _refuse_header_checksum(end)
+    check_claim(header.width, header.height, len(data), limits)
     return header
 
 
 def read_container(
-    data: bytes, limits: Limits = LIMITS, accept: Callable[[Header], object] | None = None
+    data: bytes, limits: Limits | None = None, accept: Callable[[Header], object] | None = None
 ) -> Container:
     """The content of a file, all checksums verified.
 
@@ -222,12 +228,13 @@ def read_container(
     )
 
 
-def write_container(container: Container, limits: Limits = LIMITS) -> bytes:
+def write_container(container: Container, limits: Limits | None = None) -> bytes:
     """The file. Raises LimitExceeded for what the reader would refuse as too large, and
     ValueError for fields that no file may have."""
+    limits = limits or current_limits()
     _check_fields(container)
-    _check_size(container.width, container.height, limits)
-    _limit("streams", len(container.streams), limits.streams)
+    check_size(container.width, container.height, limits)
+    check_limit("streams", len(container.streams), limits.streams)
     flags = _MODES.index(container.mode)
     if container.fingerprint is not None:
         flags |= _HAS_FINGERPRINT
@@ -249,10 +256,10 @@ def write_container(container: Container, limits: Limits = LIMITS) -> bytes:
         ]
     body = b"".join(parts)
     head = MAGIC + bytes(VERSION) + varint(len(body)) + body
-    _limit("header bytes", len(head) + _CRC_BYTES, limits.header_bytes)
+    check_limit("header bytes", len(head) + _CRC_BYTES, limits.header_bytes)
     crc = zlib.crc32(head).to_bytes(_CRC_BYTES, "little")
     data = b"".join([head, crc, *(stream.data for stream in container.streams)])
-    _limit("file bytes", len(data), limits.file_bytes)
+    check_limit("file bytes", len(data), limits.file_bytes)
     return data
 
 
@@ -271,7 +278,7 @@ def _parse(fields: Fields, version: tuple[int, int], end: int, limits: Limits) -
     width, height = fields.number(), fields.number()
     if not width or not height:
         raise BadHeader(f"byte {at}: a picture of {width}x{height} pixels; get a fresh copy")
-    _check_size(width, height, limits)
+    check_size(width, height, limits)
     codec = fields.text(_CODEC_NAME, "codec")
     stream_version = fields.number()
     fingerprint = fields.bytes(FINGERPRINT_BYTES) if flags & _HAS_FINGERPRINT else None
@@ -290,7 +297,7 @@ def _parse(fields: Fields, version: tuple[int, int], end: int, limits: Limits) -
 def _parse_table(fields: Fields, offset: int, limits: Limits) -> tuple[StreamEntry, ...]:
     """The stream table; ``offset`` is where the first stream starts."""
     count = fields.number()
-    _limit("streams", count, limits.streams)
+    check_limit("streams", count, limits.streams)
     entries: dict[str, StreamEntry] = {}
     for _ in range(count):
         name = fields.text(_STREAM_NAME, "stream")
@@ -300,7 +307,7 @@ def _parse_table(fields: Fields, offset: int, limits: Limits) -> tuple[StreamEnt
         crc = int.from_bytes(fields.bytes(_CRC_BYTES), "little")
         entries[name] = StreamEntry(name, offset, length, crc)
         offset += length
-        _limit("file bytes", offset, limits.file_bytes)
+        check_limit("file bytes", offset, limits.file_bytes)
     return tuple(entries.values())
 
 
@@ -325,7 +332,7 @@ def _header_extent(data: bytes, limits: Limits) -> tuple[int, int]:
         if fields.at < len(data):
             raise
         end = fields.at + 1
-    _limit("header bytes", end, limits.header_bytes)
+    check_limit("header bytes", end, limits.header_bytes)
     if len(data) < end:
         raise Truncated(f"ends at byte {len(data)}, within its header: get a fresh copy")
     return fields.at, end
@@ -341,11 +348,6 @@ def _check_length(header: Header, size: int, intact: bool) -> None:
             f"{size - declared} bytes after its end at byte {declared}{doubt}: cut them off, "
             "or get a fresh copy"
         )
-
-
-def _check_size(width: int, height: int, limits: Limits) -> None:
-    _limit("pixels a side", max(width, height), limits.side)
-    _limit("pixels", width * height, limits.pixels)
 
 
 def _check_fields(container: Container) -> None:
@@ -364,13 +366,6 @@ def _check_fields(container: Container) -> None:
     wrong = [name for name, good in checks.items() if not good]
     if wrong:
         raise ValueError(f"container: bad {', '.join(wrong)}")
-
-
-def _limit(what: str, value: int, limit: int) -> None:
-    if value > limit:
-        raise LimitExceeded(
-            f"{value} {what}, the limit is {limit}: damaged, or raise the limit if you trust it"
-        )
 
 
 def _refuse_version(major: int, minor: int) -> NoReturn:

@@ -1,27 +1,33 @@
 """Weights files: safetensors with what they are of in the metadata, never pickles.
 
-The metadata holds ``model`` (an entropy model's name), ``options`` (its options, JSON) and
-``objective`` (what it was trained for, JSON). Tensors are int8 or float16 where that costs nothing
-(see ``toolkit.format.tensors``) and are widened on loading.
+The metadata holds ``model`` (an entropy model's name), ``options`` (its options, JSON),
+``objective`` (what it was trained for, JSON) and ``format`` (``FORMAT``). Tensors
+are int8 or float16 where that costs nothing (see ``toolkit.format.tensors``) and are widened on
+loading.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import InputError, MissingError
 from toolkit.format.errors import OtherModel
-from toolkit.format.tensors import unpack
+from toolkit.format.files import write_bytes_atomically
+from toolkit.format.tensors import pack, unpack
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SUFFIX = ".safetensors"
+FORMAT = "2"
+"""Of files whose fingerprint is over architecture and tensors; the first version had none."""
+_ALIGNMENT = 8
 
 
 @dataclass(frozen=True)
@@ -33,22 +39,90 @@ class Weights:
     options: dict[str, Any]
     objective: dict[str, Any]
     fingerprint: bytes
-    """First 8 bytes of the SHA-256 of the file: in every coded file, so that a decoder with
-    other weights says so before it decodes."""
+    """8 bytes over architecture and tensors: in every coded file, so that a decoder with other
+    weights says so before it decodes."""
     tensors: dict[str, Tensor]
 
 
+def write_weights(
+    path: Path,
+    model: str,
+    options: Mapping[str, Any],
+    objective: Mapping[str, Any],
+    state: dict[str, Tensor],
+) -> None:
+    """Write a weights file: the same content gives the same bytes, whenever and wherever.
+
+    Arguments:
+        path: the file; replaced where it is there.
+        model: the entropy model's name.
+        options: its options.
+        objective: what it was trained for.
+        state: its tensors, as ``state_dict`` has them.
+    """
+    from safetensors.torch import save
+
+    metadata = {
+        "format": FORMAT,
+        "model": model,
+        "options": json.dumps(options, sort_keys=True),
+        "objective": json.dumps(objective, sort_keys=True),
+    }
+    written = save(pack(state), metadata)  # whose metadata is in a random order
+    header, start = _header(written)
+    entries = {**header, "__metadata__": dict(sorted(metadata.items()))}
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    write_bytes_atomically(path, len(text).to_bytes(8, "little") + text + written[start:])
+
+
 def fingerprint(path: Path) -> bytes:
-    """First 8 bytes of the SHA-256 of a weights file. Raises MissingError."""
+    """8 bytes over architecture and tensors of a weights file, whatever the order they lie in.
+
+    Files of the first version, which had no ``format`` in their metadata, keep what released
+    coded files know them by: the beginning of the SHA-256 of all their bytes. Raises MissingError.
+    """
     try:
-        return hashlib.sha256(path.read_bytes()).digest()[:8]
+        data = path.read_bytes()
     except OSError:
         raise MissingError(f"{path}: no such weights file") from None
+    try:
+        return _canonical_fingerprint(data) or hashlib.sha256(data).digest()[:8]
+    except (ValueError, KeyError, TypeError, RecursionError):  # whoever loads it will say so
+        return hashlib.sha256(data).digest()[:8]
 
 
-@cache
+def _canonical_fingerprint(data: bytes) -> bytes | None:
+    """None for a file of the first version."""
+    header, start = _header(data)
+    metadata = header.pop("__metadata__", {})
+    if metadata.get("format") != FORMAT:
+        return None
+    names = sorted(header)
+    architecture = {
+        "model": metadata["model"],
+        "options": json.loads(metadata["options"]),
+        "tensors": [[name, header[name]["dtype"], header[name]["shape"]] for name in names],
+    }
+    digest = hashlib.sha256(json.dumps(architecture, sort_keys=True).encode())
+    for name in names:
+        begin, end = header[name]["data_offsets"]
+        digest.update(memoryview(data)[start + begin : start + end])
+    return digest.digest()[:8]
+
+
+def _header(data: bytes) -> tuple[dict[str, Any], int]:
+    """The header of a safetensors file, and where its tensors start. Raises ValueError."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    if start > len(data) or not isinstance(header, dict):
+        raise ValueError("no header")
+    return header, start
+
+
+@lru_cache(maxsize=8)
 def load_weights(path: Path) -> Weights:
-    """Read a weights file; cached, since the files are large and codecs many.
+    """Read a weights file; the last few are kept, since the files are large and codecs many.
 
     Raises MissingError where there is no such file, InputError where it isn't weights.
     """
@@ -59,16 +133,13 @@ def load_weights(path: Path) -> Weights:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        return Weights(
-            path,
-            metadata["model"],
-            json.loads(metadata["options"]),
-            json.loads(metadata["objective"]),
-            digest,
-            unpack(tensors),
-        )
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: not a weights file of the toolkit ({error})") from None
+        options, objective = (json.loads(metadata[key]) for key in ("options", "objective"))
+        if not isinstance(options, dict) or not isinstance(objective, dict):
+            raise ValueError("options and objective must be mappings")
+        return Weights(path, metadata["model"], options, objective, digest, unpack(tensors))
+    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
+        text = " ".join(str(error).split())
+        raise InputError(f"{path}: not a weights file of the toolkit ({text})") from None
 
 
 def find_weights(name: str, folder: Path) -> Path:

@@ -28,6 +28,7 @@ import yaml
 
 from toolkit.errors import InputError, MissingError, UnknownName, UsageError
 from toolkit.options import identity, parse_options
+from toolkit.plugin.safe_yaml import MOST_CHARACTERS, compose, plain, shortened
 
 if TYPE_CHECKING:
     from toolkit.codec.base import Codec
@@ -143,9 +144,10 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise UsageError(f"'{text}': an option is written key.path=value")
     try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UsageError(f"'{text}': {' '.join(str(error).split())}") from None
+        node = compose(value)
+        return key.strip(), None if node is None else plain(node)
+    except ValueError as error:
+        raise UsageError(f"'{shortened(text)}': {error}") from None
 
 
 def find_registry(path: Path | None = None) -> Path:
@@ -156,13 +158,23 @@ def find_registry(path: Path | None = None) -> Path:
             raise MissingError(f"{named}: no such registry file")
         return named
     here = Path.cwd()
-    package = Path(__file__).parents[1]
-    places = [*(folder / FILE for folder in (here, *here.parents))]
-    places += [package / FILE, package.parent / FILE]
-    for place in places:
+    for place in (*(folder / FILE for folder in (here, *here.parents)), *_shipped()):
         if place.is_file():
             return place
     raise MissingError(f"no {FILE} here, in a folder above or beside the installed package")
+
+
+def _shipped() -> tuple[Path, Path]:
+    """Where the registry that ships lies: in the package, or beside it in a working copy."""
+    package = Path(__file__).parents[1]
+    return package / FILE, package.parent / FILE
+
+
+def came_upon(path: Path) -> bool:
+    """Whether a registry is used only because it lies in this folder or one above it."""
+    if os.environ.get("TOOLKIT_REGISTRY"):
+        return False
+    return path.resolve() not in [shipped.resolve() for shipped in _shipped()]
 
 
 def load_registry(plugins: Plugins, path: Path | None = None) -> Registry:
@@ -191,27 +203,32 @@ def _without_preset(spec: CodecSpec) -> _Raw:
 
 def _read(path: Path) -> dict[str, _Raw]:
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: {' '.join(str(error).split())}") from None
+        with open(path, encoding="utf-8") as file:
+            root = compose(file.read(MOST_CHARACTERS + 1))
+    except (OSError, ValueError) as error:  # UnicodeDecodeError is one
+        text = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise InputError(f"{path}: {text}") from None
     result: dict[str, _Raw] = {}
     for section, value in _items(root, path, "a registry"):
-        if section.value != "presets":
-            raise UnknownName("section", section.value, ["presets"], _at(path, section))
+        if section != "presets":
+            raise UnknownName("section", section, ["presets"], _at(path, section))
         for key, node in _items(value, path, "presets"):
-            if key.value in result:
-                raise UsageError(f"{_at(path, key)}: preset '{key.value}' is there twice")
-            result[key.value] = _Raw(key.value, _preset_values(node, path), _at(path, key))
+            if key in result:
+                raise UsageError(f"{_at(path, key)}: preset '{shortened(key)}' is there twice")
+            result[key] = _Raw(str(key), _preset_values(node, path), _at(path, key))
     return result
 
 
 def _preset_values(node: yaml.Node, path: Path) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, value in _items(node, path, "a preset"):
-        if key.value not in KEYS:
-            raise UnknownName("key", key.value, KEYS, _at(path, key))
-        values[key.value] = _plain(value)
-        _check(key.value, values[key.value], _at(path, key))
+        if key not in KEYS:
+            raise UnknownName("key", key, KEYS, _at(path, key))
+        try:
+            values[key] = plain(value)
+        except ValueError as error:
+            raise UsageError(f"{_at(path, key)}: {key}: {error}") from None
+        _check(key, values[key], _at(path, key))
     return values
 
 
@@ -228,19 +245,29 @@ def _check(key: str, value: Any, where: str) -> None:
             raise UsageError(f"{where}: sweep must be a list of numbers")
 
 
-def _items(node: yaml.Node | None, path: Path, what: str) -> list[tuple[Any, yaml.Node]]:
+class _Key(str):
+    """A key of a mapping that knows its line."""
+
+    line = 0
+
+
+def _items(node: yaml.Node | None, path: Path, what: str) -> list[tuple[_Key, yaml.Node]]:
     if not isinstance(node, yaml.MappingNode):
-        where = _at(path, node) if node is not None else str(path)
+        where = f"{path}:{node.start_mark.line + 1}" if node is not None else str(path)
         raise UsageError(f"{where}: {what} must be a mapping")
-    return list(node.value)
+    items = []
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode) or not key.value:
+            raise UsageError(f"{path}:{line}: a key of {what} must be a name")
+        name = _Key(key.value)
+        name.line = line
+        items.append((name, value))
+    return items
 
 
-def _at(path: Path, node: yaml.Node) -> str:
-    return f"{path}:{node.start_mark.line + 1}"
-
-
-def _plain(node: yaml.Node) -> Any:
-    return yaml.SafeLoader("").construct_document(node)
+def _at(path: Path, key: _Key) -> str:
+    return f"{path}:{key.line}"
 
 
 def open_codec(plugins: Plugins, preset: Preset) -> Codec:

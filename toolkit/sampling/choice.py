@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _REFINE = -1
 """Place of ``refine`` among a sampler's packed options."""
+_MOST_BYTES = 200
+"""Packed options are never longer: a name in them is still one of a file."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,17 @@ def read_choice(plugins: Plugins, tag: str, data: bytes) -> tuple[SamplerChoice,
     fields = Fields(data, 0, len(data))
     try:
         packed = fields.bytes(fields.number())
+        if len(packed) > _MOST_BYTES:
+            raise ValueError(f"{len(packed)} bytes of them")
         changed = msgspec.msgpack.decode(packed, type=dict[int, Any]) if packed else {}
         refine = changed.pop(_REFINE, False) is True
+        if min(changed, default=0) < 0:
+            raise IndexError("no option stands there")
         values = {cls.__struct_fields__[i]: value for i, value in changed.items()}
         options = parse_options(cls, values, tag)
-    except (msgspec.MsgspecError, IndexError, BadFile, UsageError) as error:
-        raise BadStream(f"sampler '{tag}': options can't be read ({error})") from None
+    except (
+        msgspec.MsgspecError, IndexError, ValueError, RecursionError, BadFile, UsageError
+    ) as error:  # fmt: skip
+        text = " ".join(str(error).split())[:200]
+        raise BadStream(f"sampler '{tag}': options can't be read ({text})") from None
     return SamplerChoice(spec, options, refine), data[fields.at :]

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 
 from toolkit.format.files import write_atomically, write_bytes_atomically
-from toolkit.format.tensors import pack
+from toolkit.format.weights import write_weights
 from toolkit.options import parse_options, to_mapping
 from toolkit.training.folder import LOG
 from toolkit.training.log import read_log
@@ -22,22 +22,15 @@ from toolkit.training.objective import RateDistortion, SortsChannels
 def export(trainer: Trainer) -> Path:
     """Write ``MODEL.safetensors``, ``MODEL.md`` (the card) and ``curves.png`` of the averaged
     weights into the run's folder; returns the weights' path."""
-    from safetensors.torch import save
-
     recipe = trainer.recipe
     model = trainer.ema["model"]
     options = to_mapping(parse_options(cast(Any, model).options_class, recipe.options, "options"))
     objective = to_mapping(cast(RateDistortion, trainer.ema["objective"]).learned())
-    metadata = {
-        "model": recipe.model,
-        "options": json.dumps(options),
-        "objective": json.dumps(objective),
-    }
     if isinstance(model, SortsChannels) and trainer.validation.files:
         model = copy.deepcopy(model)  # a checkpoint made later still fits its optimiser
         model.sort_channels(trainer.validation.images())
     path = trainer.out / f"{recipe.model}.safetensors"
-    write_bytes_atomically(path, save(pack(model.state_dict()), metadata))
+    write_weights(path, recipe.model, options, objective, model.state_dict())
     rows = trainer.validate()
     card = model_card(trainer, options, objective, rows)
     write_bytes_atomically(trainer.out / f"{recipe.model}.md", card.encode())

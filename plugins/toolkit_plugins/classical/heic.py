@@ -42,7 +42,8 @@ class Heic(NativeCodec):
 
     def read(self, data: bytes) -> tuple[str, Pixels]:
         picture = pillow_heif.open_heif(io.BytesIO(data))
-        check_size(self.spec.name, *picture.size)
+        width, height = picture.size
+        check_size(self.spec.name, width, height, data)
         return picture.mode, np.array(picture)
 
     def identity(self) -> dict[str, Any]:

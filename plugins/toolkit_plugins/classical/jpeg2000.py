@@ -65,7 +65,7 @@ class Jpeg2000(PillowCodec):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), "r", [self.format]) as file:
-                check_size(self.spec.name, *file.size)
+                check_size(self.spec.name, *file.size, data)
                 pixels = np.array(file)
                 if file.info.get("comment") == _LIMITED and pixels.ndim == 3:
                     converted = colour.rgb(pixels[:, :, :3], limited=True)

@@ -39,7 +39,7 @@ class JpegXL(PillowCodec):
 
     def read(self, data: bytes) -> tuple[str, Pixels]:
         # the plugin decodes when it opens: its size must be checked before
-        check_size(self.spec.name, *frame_size(_codestream(data)))
+        check_size(self.spec.name, *frame_size(_codestream(data)), data)
         try:
             return super().read(data)
         except Exception:

@@ -13,18 +13,19 @@ import PIL
 from PIL import Image, features
 
 from toolkit.codec.base import CHANNELS, Codec, Decoded, DecodeSettings, Encoded, mode_of
-from toolkit.errors import InputError
-from toolkit.format.container import LIMITS, BadFile, BadStream, LimitExceeded
+from toolkit.errors import InputError, ResourceError
+from toolkit.format.container import BadFile, BadStream, LimitExceeded
+from toolkit.format.limits import check_claim
 
 if TYPE_CHECKING:
     from toolkit.codec.base import Pixels
 
 # Everything that Pillow and its plugins raise for files that are no pictures.
 UNREADABLE = (
-    OSError, SyntaxError, ValueError, TypeError, RuntimeError, EOFError, LookupError, MemoryError,
+    OSError, SyntaxError, ValueError, TypeError, RuntimeError, EOFError, LookupError,
     ArithmeticError, AttributeError, struct.error, Image.DecompressionBombError,
 )  # fmt: skip
-UNWRITABLE = (OSError, ValueError, TypeError, RuntimeError, MemoryError)
+UNWRITABLE = (OSError, ValueError, TypeError, RuntimeError)
 
 
 class NativeCodec(Codec):
@@ -48,6 +49,8 @@ class NativeCodec(Codec):
             raise InputError(f"{self.spec.name}: files have no alpha channel: convert to RGB first")
         try:
             return Encoded(self.write(pixels, mode, point))
+        except MemoryError:
+            raise ResourceError(f"{self.spec.name}: out of memory") from None
         except UNWRITABLE as error:
             height, width = pixels.shape[:2]
             raise InputError(
@@ -63,6 +66,8 @@ class NativeCodec(Codec):
             mode, pixels = self.read(data)
         except BadFile:
             raise
+        except MemoryError:
+            raise ResourceError(f"{name}: out of memory") from None
         except UNREADABLE as error:
             raise BadStream(
                 f"{name}: damaged or cut file of {len(data)} bytes ({reason(error)}); "
@@ -95,19 +100,19 @@ class PillowCodec(NativeCodec):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large pictures: check_size has its own limit
             with Image.open(io.BytesIO(data), "r", [self.format]) as file:
-                check_size(self.spec.name, *file.size)
+                check_size(self.spec.name, *file.size, data)
                 return file.mode, np.array(file)
 
     def identity(self) -> dict[str, Any]:
         return {"pillow": PIL.__version__, self.library: features.version(self.library)}
 
 
-def check_size(codec: str, width: int, height: int) -> None:
-    """Raises LimitExceeded for a picture larger than any file may ask for."""
-    if max(width, height) > LIMITS.side or width * height > LIMITS.pixels:
-        raise LimitExceeded(
-            f"{codec}: a picture of {width}x{height} pixels, the limit is {LIMITS.pixels}"
-        )
+def check_size(codec: str, width: int, height: int, data: bytes) -> None:
+    """Raises LimitExceeded for a picture larger than a file may ask for, or this one can hold."""
+    try:
+        check_claim(width, height, len(data))
+    except LimitExceeded as error:
+        raise LimitExceeded(f"{codec}: {error}") from None
 
 
 def reason(error: BaseException) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import struct
 from collections.abc import Sequence
 from functools import cache
@@ -14,10 +13,11 @@ import numpy as np
 
 from toolkit.codec.base import Decoded, DecodeSettings
 from toolkit.codec.container_codec import ContainerCodec, Payload, Room
-from toolkit.errors import InputError, MissingError, UsageError
+from toolkit.errors import InputError, MissingError, ResourceError, UsageError
 from toolkit.format.container import BadStream, Container, OtherModel, Stream
 from toolkit.options import Options
 from toolkit_plugins.compressai.checkpoints import (
+    AUTOREGRESSIVE,
     VARIABLE_RATE,
     Source,
     load_network,
@@ -26,7 +26,7 @@ from toolkit_plugins.compressai.checkpoints import (
 )
 from toolkit_plugins.compressai.rans import compress, multiple, stream_count
 from toolkit_plugins.compressai.remote import Job
-from toolkit_plugins.compressai.sandbox import CallFailed, Limits, Sandbox
+from toolkit_plugins.compressai.sandbox import CallFailed, Sandbox, limits_of
 from toolkit_plugins.hyperprior.images import to_network
 from toolkit_plugins.hyperprior.parameter_check import HASH_BYTES, Mismatch
 
@@ -40,8 +40,7 @@ _PARAMETERS = struct.Struct(f"<Bf{2 * HASH_BYTES}s")  # metric, quality, hashes
 _RAISED_AGAIN: dict[str, type[Exception]] = {
     error.__name__: error
     for error in (Mismatch, OtherModel, BadStream, MissingError, InputError, UsageError)
-}
-_MB = 2**20
+} | {"MemoryError": ResourceError}
 
 
 class QuantizedOptions(Options, frozen=True):
@@ -121,22 +120,15 @@ class QuantizedCodec(ContainerCodec):
 
     def _run(self, job: Job) -> Pixels:
         setup = msgspec.msgpack.encode(self.source(job.point))
-        limits = _limits(job.height * job.width)
+        length = sum(map(len, job.strings))
+        pixel_seconds = 2e-3 if self.spec.name in AUTOREGRESSIVE else 1e-4
+        limits = limits_of(length, job.height * job.width, pixel_seconds)
         try:
             data = sandbox().call(setup, msgspec.msgpack.encode(job), limits)
         except CallFailed as failure:
             kind = _RAISED_AGAIN.get(failure.kind, BadStream)
             raise kind(str(failure)) from None
         return np.frombuffer(data, np.uint8).reshape(job.height, job.width, 3)
-
-
-def _limits(pixels: int) -> Limits:
-    """Ten times what the slowest (autoregressive) and the widest network here were seen to
-    take, and no more memory than the machine has."""
-    memory = 3 * 1024 * _MB + 4096 * pixels
-    if hasattr(os, "sysconf"):
-        memory = min(memory, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    return Limits(seconds=60 + 2e-3 * pixels, memory=memory)
 
 
 def _parameters(spec: CodecSpec, container: Container) -> tuple[int, float, bytes]:

@@ -10,11 +10,15 @@ process. Each call gets a fresh worker, so that not even memory which a crash-fr
 overwritten outlives it, and forking one from a server that has the model loaded takes
 milliseconds where starting Python takes seconds. Where there is no safe ``fork`` (all but Linux)
 each call gets a server of its own.
+
+No child outlives its parent, however that one ends: a server looks five times a second whether the
+process that started it is still its parent, and Linux kills a worker with its server.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import os
 import select
@@ -34,6 +38,9 @@ from toolkit.errors import ToolkitError
 _LENGTH = struct.Struct("<Q")
 _SETUP_SECONDS = 600.0
 _GRACE_SECONDS = 10.0
+_WATCH_SECONDS = 0.2
+_DIE_WITH_PARENT = 1
+"""``PR_SET_PDEATHSIG`` of Linux's prctl."""
 _READY = "ready"
 FORKS = sys.platform == "linux"
 """Whether a process that has loaded torch can be forked: elsewhere system libraries forbid it."""
@@ -46,6 +53,25 @@ class Limits:
     seconds: float = 60.0
     memory: int = 4 * 2**30
     """Bytes of address space beyond what the server has."""
+
+
+def limits_of(stream_bytes: int, pixels: int, pixel_seconds: float) -> Limits:
+    """What decoding a file may use: by its length, since anybody can claim pixels.
+
+    Arguments:
+        stream_bytes: of its streams.
+        pixels: that it claims; all are believed up to a million, beyond that a thousand a byte
+            (a hundredth of a bit for each; pictures have ten times as many).
+        pixel_seconds: ten times what the decoder takes for a pixel.
+
+    Returns:
+        Limits, the memory no more than the machine has.
+    """
+    believed = min(pixels, 2**20 + 1000 * stream_bytes)
+    memory = 3 * 2**30 + 4096 * believed
+    if hasattr(os, "sysconf"):
+        memory = min(memory, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return Limits(seconds=60 + pixel_seconds * believed, memory=memory)
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -139,7 +165,7 @@ class Sandbox:
             self._server = None  # a forked copy of this process: the child is the original's
         if self._server is None or self._server.poll() is not None:
             self._server = subprocess.Popen(
-                [sys.executable, "-c", f"from {__name__} import serve; serve()"],
+                [sys.executable, "-c", f"from {__name__} import serve; serve({os.getpid()})"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C is this process's to handle
@@ -166,8 +192,9 @@ class Sandbox:
 # -- in the child ----------------------------------------------------------------
 
 
-def serve() -> None:
-    """Answer requests on standard input until it ends."""
+def serve(parent: int) -> None:
+    """Answer requests on standard input until it ends, or ``parent`` (a process's number)."""
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not get among the answers
     while True:
@@ -187,6 +214,21 @@ def serve() -> None:
         _write(answers, _run_forked(module, request) if request.fork else _run(module, request))
 
 
+def _watch(parent: int) -> None:
+    """End this process with its parent: one that loads a model doesn't see its input end."""
+    while os.getppid() == parent:
+        time.sleep(_WATCH_SECONDS)
+    os._exit(1)
+
+
+def _die_with(parent: int) -> None:
+    """Have Linux kill this process when its parent dies, even one busy in a library."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before
+        os._exit(1)
+
+
 def _run(module: Any, request: Request) -> Answer:
     try:
         return Answer(module.run(request.setup, request.payload))
@@ -197,9 +239,11 @@ def _run(module: Any, request: Request) -> Answer:
 def _run_forked(module: Any, request: Request) -> Answer:
     """Run in a worker of its own, and wait for its answer or its death."""
     reading, writing = os.pipe()
+    server = os.getpid()
     worker = os.fork()
     if worker == 0:
         try:
+            _die_with(server)
             os.close(reading)
             _set_limits(request)
             with os.fdopen(writing, "wb") as pipe:

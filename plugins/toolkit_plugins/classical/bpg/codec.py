@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -88,7 +89,7 @@ class Bpg(NativeCodec):
 
     def read(self, data: bytes) -> tuple[str, Pixels]:
         picture = file.read(data)
-        check_size(self.spec.name, picture.width, picture.height)
+        check_size(self.spec.name, picture.width, picture.height, data)
         if self.uses_programs:
             pixels = programs.decode(data)
             if picture.chroma == file.GRAY and picture.alpha is None:
@@ -103,11 +104,11 @@ class Bpg(NativeCodec):
         if picture.alpha is None:
             return ("L" if pixels.shape[2] == 1 else "RGB"), pixels
         over = x265.decode(picture.stream(picture.alpha), *picture.coded_size(picture.alpha))
-        scale = 255 / (2**picture.depth - 1)
-        alpha = np.rint(over[0][: picture.height, : picture.width].astype(np.float32) * scale)
+        gray = replace(picture, chroma=file.GRAY, limited_range=False)
+        alpha = samples.to_pixels(over, gray)
         if pixels.shape[2] == 1:
             pixels = pixels.repeat(3, axis=2)
-        return "RGBA", np.dstack([pixels, alpha.astype(np.uint8)])
+        return "RGBA", np.concatenate([pixels, alpha], axis=2)
 
     def identity(self) -> dict[str, Any]:
         if self.uses_programs:

@@ -25,6 +25,10 @@ _SHARES = {
     file.BT2020: (0.2627, 0.0593),
 }
 """Shares of red and blue in luma."""
+_BAND = 256
+"""Rows that are converted at a time; even."""
+_REACH = 4
+"""Rows of chroma beside a band that its samples depend on."""
 
 
 def to_planes(pixels: Pixels, chroma: int, space: int, multiple: int) -> list[Pixels]:
@@ -49,18 +53,43 @@ def to_planes(pixels: Pixels, chroma: int, space: int, multiple: int) -> list[Pi
 def to_pixels(planes: Sequence[NDArray[np.generic]], picture: file.BpgFile) -> Pixels:
     """The inverse, cropped to the picture; uint8 (H, W, 1 or 3).
 
+    Rows are converted a band at a time: as floats a whole picture would take ten times as much.
     Raises ValueError for planes that don't fit the picture's declared format.
     """
     if len(planes) != (1 if picture.chroma == file.GRAY else 3):
         raise ValueError(f"{len(planes)} planes instead of those of the declared format")
-    height, width = planes[0].shape
-    scale = 255 / (2**picture.depth - 1)
+    shape = planes[0].shape
+    for plane in planes:
+        sides = zip(plane.shape, shape, strict=True)
+        if any(side not in (whole, whole / 2) for side, whole in sides):
+            raise ValueError("planes that don't fit each other")
+    scale = np.float32(255 / (2**picture.depth - 1))
     if picture.limited_range:
-        scale = 2.0 ** (8 - picture.depth)
-    full = [
-        _enlarged(plane.astype(np.float32) * np.float32(scale), (height, width)) for plane in planes
-    ]
-    samples = np.stack(full, 2)[: picture.height, : picture.width]
+        scale = np.float32(2.0 ** (8 - picture.depth))
+    pixels = np.empty((picture.height, picture.width, len(planes)), np.uint8)
+    for start in range(0, picture.height, _BAND):
+        stop = min(start + _BAND, shape[0])
+        band = [_band(plane, start, stop, shape, scale) for plane in planes]
+        pixels[start:stop] = _colours(band, picture)[: picture.height - start]
+    return pixels
+
+
+def _band(
+    plane: NDArray[np.generic], start: int, stop: int, shape: tuple[int, ...], scale: np.float32
+) -> Floats:
+    """Rows ``start`` (even) to ``stop`` of a plane at full size ``shape``, times ``scale``."""
+    if plane.shape[0] == shape[0]:
+        rows = plane[start:stop].astype(np.float32) * scale
+    else:
+        first, last = max(0, start // 2 - _REACH), -(-stop // 2) + _REACH
+        wide = _doubled(plane[first:last].astype(np.float32) * scale, 0)
+        rows = wide[start - 2 * first : stop - 2 * first]
+    return rows if plane.shape[1] == shape[1] else _doubled(rows, 1)
+
+
+def _colours(band: Sequence[Floats], picture: file.BpgFile) -> Pixels:
+    """Rows of all planes, at full size and from 0 to 255, as the file's pixels."""
+    samples = np.stack([plane[:, : picture.width] for plane in band], 2)
     if picture.chroma == file.GRAY:
         level = (samples - 16) * (255 / 219) if picture.limited_range else samples
         return colour.to_uint8(level)
@@ -78,16 +107,6 @@ def _halved(plane: Floats) -> Floats:
     size = (plane.shape[1] // 2, plane.shape[0] // 2)
     picture = Image.fromarray(np.ascontiguousarray(plane))
     return np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
-
-
-def _enlarged(plane: Floats, shape: tuple[int, int]) -> Floats:
-    """The inverse: to ``shape``, along the axes on which ``plane`` has half of it."""
-    for axis in (0, 1):
-        if plane.shape[axis] != shape[axis]:
-            plane = _doubled(plane, axis)
-    if plane.shape != shape:
-        raise ValueError("planes that don't fit each other")
-    return plane
 
 
 def _doubled(plane: Floats, axis: int) -> Floats:

@@ -91,7 +91,7 @@ def decode(stream: bytes, width: int, height: int) -> list[NDArray[np.generic]]:
     planes: list[NDArray[np.generic]] = []
     for plane in frame.planes:
         rows = np.frombuffer(plane, "<u2" if frame.format.components[0].bits > 8 else "u1")
-        planes.append(rows.reshape(plane.height, -1)[:, : plane.width].copy())
+        planes.append(rows.reshape(plane.height, -1)[:, : plane.width])  # the frame's own memory
     return planes
 
 
