@@ -73,12 +73,12 @@ def decode_file(
     Raises a ``container.BadFile`` for a file that no codec here reads.
     """
     from toolkit.codec.base import DecodeSettings
-    from toolkit.format.container import is_container, read_container
+    from toolkit.format.container import is_container, read_beginning, read_container
 
     settings, plugins = settings or DecodeSettings(), plugins or load_plugins()
     if not is_container(data):
         return codec_of_native_file(data, plugins).decode(data, settings)
-    container = read_container(data)
+    container = read_beginning(data) if settings.partial else read_container(data)
     return codec_of_container(container, plugins).decode_container(container, settings)
 
 

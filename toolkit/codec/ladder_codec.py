@@ -221,16 +221,17 @@ class LadderCodec(ContainerCodec):
             given = self.weights
         weights = weights_of_file(container, given, self.model.weights_folder)
         network = load_network(self.model, weights.path, settings.precision)
-        table, depth = read_table(self.plugins, container), network.model.depth
-        if len(table.levels) != depth:
-            raise BadStream(
-                f"codec '{self.spec.name}': {depth} levels expected, {len(table.levels)} there"
-            )
-        levels = dict(zip(names_of(depth), table.levels, strict=True))
-        ladder = network.decode(container.height, container.width, table.rate, settings.levels)
+        table, depth = read_table(self.plugins, container, settings.partial), network.model.depth
+        there = len(table.levels)
+        if there > depth or (there < depth and not settings.partial):
+            raise BadStream(f"codec '{self.spec.name}': {depth} levels expected, {there} there")
+        shown = min(there, depth if settings.levels is None else settings.levels)
+        levels = dict(zip(names_of(depth), table.levels, strict=False))
+        ladder = network.decode(container.height, container.width, table.rate, shown)
         samplers = {name: level.choice.build() for name, level in levels.items()}
         streams = {name: level.data for name, level in levels.items()}
-        return Decoded(*decode_ladder(ladder, samplers, streams, table.seed))
+        rgb, seconds = decode_ladder(ladder, samplers, streams, table.seed)
+        return Decoded(rgb, seconds, (shown, depth))
 
 
 def _rate(point: float) -> float:

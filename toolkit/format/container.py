@@ -115,6 +115,11 @@ class Header:
     size: int
     """Bytes before the first stream: header, stream table and checksums."""
 
+    @property
+    def file_bytes(self) -> int:
+        """How long the whole file is."""
+        return self.size + sum(entry.length for entry in self.streams)
+
 
 @dataclass(frozen=True)
 class Container:
@@ -166,11 +171,12 @@ def read_open_file(file: BinaryIO, limits: Limits | None = None) -> bytes:
     return b"".join(pieces)
 
 
-def read_header(data: bytes, limits: Limits | None = None) -> Header:
-    """The header of a whole file: needs neither the codec nor its plugin.
+def read_header(data: bytes, limits: Limits | None = None, cut_short: bool = False) -> Header:
+    """The header of a file: needs neither the codec nor its plugin.
 
-    Checked in this order: magic, version, limits, exact length, header checksum. The
-    streams' own checksums are left to ``read_container``. Raises subclasses of BadFile.
+    Checked in this order: magic, version, limits, exact length (unless it may be ``cut_short``),
+    header checksum. The streams' own checksums are left to ``read_container``. Raises subclasses
+    of BadFile.
     """
     limits = limits or current_limits()
     check_limit("file bytes", len(data), limits.file_bytes)
@@ -189,7 +195,8 @@ def read_header(data: bytes, limits: Limits | None = None) -> Header:
         if intact:
             raise
         _refuse_header_checksum(end)
-    _check_length(header, len(data), intact)
+    if not (cut_short and intact and len(data) < header.file_bytes):
+        _check_length(header, len(data), intact)
     if not intact:
         _refuse_header_checksum(end)
     check_claim(header.width, header.height, len(data), limits)
@@ -216,6 +223,10 @@ def read_container(
                 f"is damaged: its checksum doesn't match; get a fresh copy"
             )
         streams.append(Stream(entry.name, content))
+    return _contained(header, streams)
+
+
+def _contained(header: Header, streams: list[Stream]) -> Container:
     return Container(
         header.width,
         header.height,
@@ -226,6 +237,21 @@ def read_container(
         header.parameters,
         tuple(streams),
     )
+
+
+def read_beginning(data: bytes, limits: Limits | None = None) -> Container:
+    """What is there of a file that was cut short behind its header: streams as far as they go, the
+    cut one unverified. A file that is whole is read as ever. Raises subclasses of BadFile."""
+    header = read_header(data, limits, cut_short=True)
+    if len(data) == header.file_bytes:
+        return read_container(data, limits)
+    streams = []
+    for entry in header.streams:
+        content = data[entry.offset : entry.offset + entry.length]
+        if len(content) == entry.length and zlib.crc32(content) != entry.crc:
+            break
+        streams.append(Stream(entry.name, content))
+    return _contained(header, streams)
 
 
 def write_container(container: Container, limits: Limits | None = None) -> bytes:
@@ -339,7 +365,7 @@ def _header_extent(data: bytes, limits: Limits) -> tuple[int, int]:
 
 
 def _check_length(header: Header, size: int, intact: bool) -> None:
-    declared = header.size + sum(entry.length for entry in header.streams)
+    declared = header.file_bytes
     doubt = "" if intact else " (or its header is damaged)"
     if size < declared:
         raise Truncated(f"ends at byte {size} instead of {declared}{doubt}: get a fresh copy")

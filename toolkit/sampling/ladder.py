@@ -148,10 +148,11 @@ def theoretical_bits(targets: list[Target]) -> float:
 
 
 def _run(ladder: Generator[L, Array, R], code: Callable[[L], Array]) -> R:
-    level = next(ladder)
+    sample: Array | None = None
     while True:
         try:
-            level = ladder.send(code(level))
+            level = next(ladder) if sample is None else ladder.send(sample)
         except StopIteration as stop:
             end: R = stop.value
             return end
+        sample = code(level)
