@@ -280,4 +280,4 @@ def test_golden_streams(path: Path) -> None:
 
 
 def test_golden_streams_are_there() -> None:
-    assert len(list(GOLDEN.glob("*.json"))) >= 36
+    assert len(list(GOLDEN.glob("*.json"))) >= 46

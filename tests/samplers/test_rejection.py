@@ -60,7 +60,7 @@ def test_what_is_left_of_the_target(d: float, r: float, s: float) -> None:
     x = np.linspace(d - 9 * r, d + 9 * r, 20_001)
     rest = np.maximum(norm.pdf(x, d, r) - s * norm.pdf(x), 0)
     expected = trapezoid(rest, x)
-    left = mass_left(np.array([d]), np.array([r]), np.array([s]))[0]
+    left = float(mass_left(d, r, s, -np.inf, np.inf))
     assert abs(left - expected) < 1e-4
 
 

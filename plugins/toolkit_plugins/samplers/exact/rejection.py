@@ -187,7 +187,8 @@ class _Search:
             if not len(active):
                 break
             self.sums[active] += part
-            part = mass_left(self.d[active], self.r[active], self.sums[active])
+            d, r = self.d[active], self.r[active]
+            part = mass_left(d, r, self.sums[active], -np.inf, np.inf)
 
     def _weights(self, latents: Ints, x: Floats) -> Floats:
         """Q / P at x."""
