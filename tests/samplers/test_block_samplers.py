@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from toolkit.errors import UsageError
 from toolkit.format.errors import BadFile, BadStream
 from toolkit.plugin.loader import Plugins, load_plugins
 from toolkit.plugin.presets import load_registry, open_codec
@@ -170,7 +171,7 @@ def test_more_draws_and_the_largest_weight_lose_less() -> None:
 
 
 def test_slack_brings_the_sample_nearer_to_the_target() -> None:
-    """With more draws than 2^KL, the law of importance sampling tends to the target."""
+    """With more draws than 2^KL, the distribution of importance sampling tends to the target."""
     d, r = np.full((4, 40, 40), 1.2, np.float32), np.full((4, 40, 40), 0.5, np.float32)
     widths = []
     for slack in (0, 6):
@@ -223,7 +224,7 @@ def test_rate_follows_its_option() -> None:
 def test_targets_that_are_none(bad: float) -> None:
     d, r = np.zeros((1, 2, 2), np.float32), np.ones((1, 2, 2), np.float32)
     r[0, 1, 1] = bad
-    with pytest.raises(ValueError, match="finite"):
+    with pytest.raises(UsageError, match="finite"):
         sampler(CASES["greedy"]).encode(d, r, SharedRandom(0, 0))
 
 

@@ -12,6 +12,7 @@ from scipy.integrate import trapezoid
 from scipy.stats import norm
 
 from toolkit import load
+from toolkit.errors import UsageError
 from toolkit.format.errors import BadFile, BadStream
 from toolkit.options import parse_options
 from toolkit.plugin.loader import load_plugins
@@ -336,5 +337,5 @@ def test_cut_streams_are_refused(name: str) -> None:
 def test_targets_that_are_none(name: str, bad: float) -> None:
     d, r = np.zeros((1, 2, 2), np.float32), np.ones((1, 2, 2), np.float32)
     r[0, 1, 1] = bad
-    with pytest.raises(ValueError, match="finite"):
+    with pytest.raises(UsageError, match="finite"):
         sampler(name).encode(d, r, SharedRandom(0, 0))

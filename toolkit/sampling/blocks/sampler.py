@@ -21,15 +21,15 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
+from typing_extensions import TypeVar
 
 from toolkit.options import Options
 from toolkit.sampling.blocks.codebook import Codebooks, Noise, nearly_best
-from toolkit.sampling.blocks.layout import Budget, Layout
-from toolkit.sampling.blocks.layout_rates import read_rates, write_rates
-from toolkit.sampling.blocks.layout_sent import read_blocks, write_blocks
+from toolkit.sampling.blocks.layout import Budget, Layout, LayoutCoder
+from toolkit.sampling.blocks.layout_rates import RateLayouts
 from toolkit.sampling.coding.bits import BitReader, BitWriter, Ints
 from toolkit.sampling.coding.outliers import FARTHEST
-from toolkit.sampling.contract import Array, CodedSample, Sampler
+from toolkit.sampling.contract import Array, CodedSample, Sampler, check_targets
 from toolkit.sampling.randomness import SharedRandom
 
 SIGNS = SharedRandom.RESERVED + 2**30
@@ -44,6 +44,9 @@ class BlockOptions(Options, frozen=True):
 
     rate: Annotated[float, Meta(ge=0.25, le=4.0)] = 1.0
     """Bits spent, as a multiple of the KL divergence."""
+
+
+BlockOptionsT = TypeVar("BlockOptionsT", bound=BlockOptions, default=Any)
 
 
 @dataclass(frozen=True)
@@ -126,9 +129,9 @@ class Target(Blocks):
         return np.concatenate(found)
 
 
-class BlockSampler(Sampler):
+class BlockSampler(Sampler[BlockOptionsT]):
     """Base class of samplers that code blocks. A subclass has ``budget`` and ``choose``, and
-    maybe ``widths`` and ``draw``."""
+    maybe ``layouts``, ``widths`` and ``draw``."""
 
     options_class: ClassVar[type[Options]] = BlockOptions
 
@@ -138,7 +141,12 @@ class BlockSampler(Sampler):
 
     @abstractmethod
     def choose(self, target: Target) -> Ints:
-        """Numbers of the candidates that code each block: (n, steps)."""
+        """Sample indices, those of the candidates that code each block: (n, steps)."""
+
+    def layouts(self) -> LayoutCoder:
+        """How a level is cut into blocks, and how the decoder comes to know it: by rates of
+        channels, by default."""
+        return RateLayouts(self.budget())
 
     def widths(self, bits: int) -> Sequence[int]:
         """How a block's ``bits`` are divided among its indices; one index by default."""
@@ -154,14 +162,11 @@ class BlockSampler(Sampler):
         return [self.choose(target) for target in targets]
 
     def encode(self, d: Array, r: Array, random: SharedRandom) -> CodedSample:
-        """See ``Sampler.encode``. Raises ValueError for targets that aren't finite."""
-        if not (np.isfinite(d).all() and np.isfinite(r).all() and (r > 0).all()):
-            raise ValueError("targets must be finite, their scales positive")
-        budget = self.budget()
-        write = write_blocks if budget.sent else write_rates
+        """See ``Sampler.encode``."""
+        check_targets(d, r)
         r = np.maximum(r, np.float32(_R_MIN))
         writer = BitWriter()
-        layout = write(writer, d, r, budget, getattr(self.options, "rate", 1.0), random)
+        layout = self.layouts().write(writer, d, r, self.options.rate, random)
         side_bits = writer.bits
         blocks = self._blocks(layout, random)
         indices = self.choose_all(self._targets(layout, blocks, d, r, random))
@@ -172,9 +177,8 @@ class BlockSampler(Sampler):
 
     def decode(self, data: bytes, shape: tuple[int, int, int], random: SharedRandom) -> Array:
         """See ``Sampler.decode``."""
-        budget = self.budget()
         reader = BitReader(data)
-        layout = (read_blocks if budget.sent else read_rates)(reader, shape, budget, random)
+        layout = self.layouts().read(reader, shape, random)
         blocks = self._blocks(layout, random)
         numbers = self.read_indices(reader, self._widths(blocks))
         reader.finish()

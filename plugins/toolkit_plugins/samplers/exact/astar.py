@@ -27,7 +27,7 @@ from toolkit.format.errors import BadStream
 from toolkit.options import Options
 from toolkit.sampling.coding.bits import BitReader, BitWriter, Ints
 from toolkit.sampling.coding.integers import read_integers, write_integers
-from toolkit.sampling.contract import Array, CodedSample, Sampler
+from toolkit.sampling.contract import Array, CodedSample, Sampler, check_targets
 from toolkit.sampling.randomness import SharedRandom
 from toolkit_plugins.samplers.exact.targets import Targets
 from toolkit_plugins.samplers.exact.units import choose_units, read_units, write_units
@@ -52,17 +52,15 @@ class AStarOptions(Options, frozen=True):
     """A channel's blocks take 2^bits draws on average, at most."""
 
 
-class AStar(Sampler):
+class AStar(Sampler[AStarOptions]):
     """See the module's docstring."""
 
     options_class: ClassVar[type[Options]] = AStarOptions
-    options: AStarOptions
     exact = True
 
     def encode(self, d: Array, r: Array, random: SharedRandom) -> CodedSample:
-        """See ``Sampler.encode``. Raises ValueError for targets that aren't finite."""
-        if not (np.isfinite(d).all() and np.isfinite(r).all() and (r > 0).all()):
-            raise ValueError("targets must be finite, their scales positive")
+        """See ``Sampler.encode``."""
+        check_targets(d, r)
         units, targets = choose_units(d, r, self.options.bits, random.private(_TOSSES))
         lengths = self._lengths(targets.largest_bits().reshape(len(d), -1))
         writer = BitWriter()

@@ -21,7 +21,7 @@ from msgspec import Meta
 from toolkit.format.errors import BadStream
 from toolkit.options import Options
 from toolkit.sampling.coding.bits import BitReader, BitWriter, Ints
-from toolkit.sampling.contract import Array, CodedSample, Sampler
+from toolkit.sampling.contract import Array, CodedSample, Sampler, check_targets
 from toolkit.sampling.randomness import SharedRandom
 from toolkit_plugins.samplers.exact.targets import Targets
 from toolkit_plugins.samplers.exact.units import choose_units, read_units, write_units
@@ -47,17 +47,15 @@ class HarshaOptions(Options, frozen=True):
     """Parts of targets that take more than 2^bits draws on average get proposals of their own."""
 
 
-class Harsha(Sampler):
+class Harsha(Sampler[HarshaOptions]):
     """See the module's docstring."""
 
     options_class: ClassVar[type[Options]] = HarshaOptions
-    options: HarshaOptions
     exact = True
 
     def encode(self, d: Array, r: Array, random: SharedRandom) -> CodedSample:
-        """See ``Sampler.encode``. Raises ValueError for targets that aren't finite."""
-        if not (np.isfinite(d).all() and np.isfinite(r).all() and (r > 0).all()):
-            raise ValueError("targets must be finite, their scales positive")
+        """See ``Sampler.encode``."""
+        check_targets(d, r)
         units, targets = choose_units(d, r, self.options.bits, random.private(_TOSSES))
         indices = _search(targets, random)
         writer = BitWriter()

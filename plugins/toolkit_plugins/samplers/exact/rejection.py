@@ -41,14 +41,13 @@ from toolkit.sampling.coding.counts import (
     read_counts,
 )
 from toolkit.sampling.coding.integers import read_integers, write_integers
-from toolkit.sampling.contract import Array, CodedSample, Sampler, kl_bits
+from toolkit.sampling.coding.values import read_values, write_values
+from toolkit.sampling.contract import Array, CodedSample, Sampler, check_targets, kl_bits
 from toolkit.sampling.randomness import SharedRandom
 from toolkit_plugins.samplers.exact.weights import Floats, mass_left, off_one, weights
 
 _BEYOND = 4
 """Latents with a KL so many bits over B aren't tried: hardly one would be accepted."""
-_VALUE_BITS = 16
-_HALF = 2 ** (_VALUE_BITS - 1)
 _LOWEST_OCTAVE, _HIGHEST_OCTAVE = -6, 4
 _OCTAVES = _HIGHEST_OCTAVE - _LOWEST_OCTAVE + 1
 _TRIES = 10_000
@@ -65,17 +64,15 @@ class RejectionOptions(Options, frozen=True):
     """Index counts by name, as ``toolkit counts`` makes them; empty: sent with the level."""
 
 
-class Rejection(Sampler):
+class Rejection(Sampler[RejectionOptions]):
     """See the module's docstring."""
 
     options_class: ClassVar[type[Options]] = RejectionOptions
-    options: RejectionOptions
     exact = True
 
     def encode(self, d: Array, r: Array, random: SharedRandom) -> CodedSample:
-        """See ``Sampler.encode``. Raises ValueError for targets that aren't finite."""
-        if not (np.isfinite(d).all() and np.isfinite(r).all() and (r > 0).all()):
-            raise ValueError("targets must be finite, their scales positive")
+        """See ``Sampler.encode``."""
+        check_targets(d, r)
         octaves = _octaves(d, r)
         counts = self._counts()
         search = _Search(d, r, random, self.options.bits)
@@ -89,7 +86,7 @@ class Rejection(Sampler):
         )
         before = writer.bits
         escaped = np.flatnonzero(search.numbers == search.limit)
-        values = _write_values(writer, search.leftovers(escaped))
+        values = write_values(writer, search.leftovers(escaped))
         side_bits += writer.bits - before
         sample = self._values(search.numbers, values, random).reshape(d.shape)
         return CodedSample(writer.data(), sample, side_bits)
@@ -114,7 +111,7 @@ class Rejection(Sampler):
         limit = 1 << self.options.bits
         if numbers.max(initial=0) > limit:
             raise BadStream("a draw beyond the last one")
-        values = _read_values(reader, int(np.count_nonzero(numbers == limit)))
+        values = read_values(reader, int(np.count_nonzero(numbers == limit)))
         reader.finish()
         return self._values(numbers, values, random).reshape(shape)
 
@@ -224,23 +221,3 @@ def _octaves(d: Array, r: Array) -> Ints:
     mean = np.maximum(kl_bits(d, r).reshape(len(d), -1).mean(axis=1), 2.0**_LOWEST_OCTAVE)
     octaves = np.clip(np.rint(np.log2(mean)), _LOWEST_OCTAVE, _HIGHEST_OCTAVE)
     return octaves.astype(np.int64) - _LOWEST_OCTAVE
-
-
-def _write_values(writer: BitWriter, values: Array) -> Array:
-    """Values in fixed point, the exponent sent once; as they will be read."""
-    if not len(values):
-        return values
-    largest = max(float(np.abs(values).max()), 2.0**-16)
-    exponent = int(np.clip(np.floor(np.log2((_HALF - 1) / largest)), 0, 15))
-    fixed = np.clip(np.rint(values * 2.0**exponent), -_HALF, _HALF - 1).astype(np.int64)
-    writer.write(exponent, 4)
-    writer.write(fixed + _HALF, _VALUE_BITS)
-    return (fixed * 2.0**-exponent).astype(np.float32)
-
-
-def _read_values(reader: BitReader, count: int) -> Array:
-    if not count:
-        return np.zeros(0, np.float32)
-    exponent = reader.number(4)
-    fixed = reader.read(_VALUE_BITS, count) - _HALF
-    return (fixed * 2.0**-exponent).astype(np.float32)

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from toolkit.errors import UsageError
 from toolkit.format.errors import BadStream
 from toolkit.options import Options
-from toolkit.sampling.contract import Array, CodedSample, Sampler
+from toolkit.sampling.contract import Array, CodedSample, Sampler, check_targets
 from toolkit.sampling.randomness import SharedRandom
 from toolkit.threads import threads_allowed
 from toolkit_plugins.samplers.trellis import viterbi
@@ -60,17 +60,16 @@ class TrellisOptions(Options, frozen=True):
     """Bits sent per bit of KL: J is least a little above 1. Encoder only."""
 
 
-class Trellis(Sampler):
+class Trellis(Sampler[TrellisOptions]):
     """See the module's docstring."""
 
     options_class: ClassVar[type[Options]] = TrellisOptions
-    options: TrellisOptions
 
     threads: int | None = None
     """Threads; None for ``threads_allowed()``. No effect on the bytes."""
 
     def encode(self, d: Array, r: Array, random: SharedRandom) -> CodedSample:
-        """Code a sample; see ``Sampler.encode``. Raises UsageError for targets not finite."""
+        """See ``Sampler.encode``."""
         return self._encode(d, r, random, None)
 
     def encode_within(
@@ -91,8 +90,7 @@ class Trellis(Sampler):
     def _encode(
         self, d: Array, r: Array, random: SharedRandom, max_bytes: int | None
     ) -> CodedSample:
-        if not (np.isfinite(d).all() and np.isfinite(r).all() and (r > 0).all()):
-            raise UsageError("trellis: targets must be finite, their widths positive")
+        check_targets(d, r)
         channels, height, width = d.shape
         layout = Layout((channels, height, width), self.options.segment, random)
         side = choose_side(d, r, self.options.nu, self.options.scale)
