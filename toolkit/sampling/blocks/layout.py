@@ -1,4 +1,4 @@
-"""How a level is cut into blocks: the order of its latents, block lengths, bits of each block.
+"""How a level is cut into blocks: the order of its elements, block lengths, bits of each block.
 
 A layout is known to encoder and decoder alike. How it gets to the decoder is a ``LayoutCoder``'s
 matter: ``RateLayouts`` derives it from rates of channels, ``SentLayouts`` sends it block by block.
@@ -55,9 +55,9 @@ class Layout:
         for key in np.unique(keys)[::-1]:
             numbers = np.flatnonzero(keys == key)
             columns = np.arange(int(key) >> 20)
-            latents = padded[starts[numbers, None] + columns]
-            latents[columns >= self.lengths[numbers, None]] = len(self.base)
-            result.append((numbers, latents, int(key) & ((1 << 20) - 1)))
+            elements = padded[starts[numbers, None] + columns]
+            elements[columns >= self.lengths[numbers, None]] = len(self.base)
+            result.append((numbers, elements, int(key) & ((1 << 20) - 1)))
         return result
 
 

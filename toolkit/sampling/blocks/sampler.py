@@ -1,9 +1,9 @@
-"""Block coders: what every sampler that codes blocks of latents shares.
+"""Block coders: what every sampler that codes blocks of latent elements shares.
 
-A level's latents are cut into blocks (``blocks.layout``). For each block the receiver can make
+A level's elements are cut into blocks (``blocks.layout``). For each block the receiver can make
 2^bits candidates, draws of N(0, I); the sender says which. A sampler is a subclass of
 ``BlockSampler`` with a ``choose``: blocks of one shape in, numbers of candidates out. Rates,
-order, escapes, cutting, packing, checking of damaged streams are done here.
+order, outliers, cutting, packing, checking of damaged streams are done here.
 
 All blocks share one codebook of candidates X, so that the log weights
 ``sum_i a_i x_i^2 + b_i x_i`` of all candidates of all blocks are a matrix product,
@@ -56,7 +56,7 @@ class Blocks:
     numbers: Ints
     """(n,) which blocks of the level."""
     lengths: Ints
-    """(n,) latents in each; columns from there on are filling."""
+    """(n,) elements in each; columns from there on are padding."""
     width: int
     """Columns."""
     bits: int
@@ -80,9 +80,9 @@ class Target(Blocks):
     """Blocks of one shape, as the encoder sees them: find draws of N(d, r^2), given N(0, 1)."""
 
     d: Array
-    """(n, width); 0 in the filling."""
+    """(n, width); 0 in the padding."""
     r: Array
-    """(n, width), at least 2^-12; 1 in the filling."""
+    """(n, width), at least 2^-12; 1 in the padding."""
     books: Codebooks
 
     def log_weights(self) -> tuple[Array, Array]:
@@ -207,10 +207,10 @@ class BlockSampler(Sampler[BlockOptionsT]):
 
     @staticmethod
     def _blocks(layout: Layout, random: SharedRandom) -> list[tuple[Ints, Blocks]]:
-        """Of each shape: which latents (n, width), and the blocks."""
+        """Of each shape: which elements (n, width), and the blocks."""
         return [
-            (latents, Blocks(numbers, layout.lengths[numbers], latents.shape[1], bits, random))
-            for numbers, latents, bits in layout.batches()
+            (elements, Blocks(numbers, layout.lengths[numbers], elements.shape[1], bits, random))
+            for numbers, elements, bits in layout.batches()
         ]
 
     @staticmethod
@@ -229,9 +229,9 @@ class BlockSampler(Sampler[BlockOptionsT]):
         return [
             Target(
                 part.numbers, part.lengths, part.width, part.bits, part.random,
-                d[latents], r[latents], books,
+                d[elements], r[elements], books,
             )
-            for latents, part in blocks
+            for elements, part in blocks
         ]  # fmt: skip
 
     def _values(
@@ -239,7 +239,7 @@ class BlockSampler(Sampler[BlockOptionsT]):
     ) -> Array:
         """What the decoder makes of the indices; the encoder calls it too."""
         values = np.append(layout.base, np.float32(0))
-        for (latents, part), chosen in zip(blocks, indices, strict=True):
-            # the filling's column takes whatever comes
-            values[latents] += self.draw(part, chosen).astype(np.float32)
+        for (elements, part), chosen in zip(blocks, indices, strict=True):
+            # the padding's column takes whatever comes
+            values[elements] += self.draw(part, chosen).astype(np.float32)
         return values[:-1]

@@ -121,7 +121,7 @@ def _interval(d: Floats, r: Floats, bits: float) -> tuple[Floats, Floats]:
     return np.where(low < high, low, 0.0), np.where(low < high, high, 0.0)
 
 
-def write_units(writer: BitWriter, units: Units, latents: int) -> None:
+def write_units(writer: BitWriter, units: Units, elements: int) -> None:
     """How many, where, k, sign and size of a.
 
     Streams of the first version start with the number of units and have fields of full width;
@@ -130,9 +130,9 @@ def write_units(writer: BitWriter, units: Units, latents: int) -> None:
     if not len(units.places):
         writer.gamma(0)
         return
-    writer.gamma(latents + 1)
+    writer.gamma(elements + 1)
     writer.gamma(len(units.places))
-    writer.increasing(units.places, latents)
+    writer.increasing(units.places, elements)
     lowest = int(units.powers.min())
     width = int(units.powers.max() - lowest).bit_length()
     writer.write([lowest + _MIDDLE, width], [_POWER_FIELD, _WIDTH_FIELD])
@@ -143,15 +143,15 @@ def write_units(writer: BitWriter, units: Units, latents: int) -> None:
     writer.write(sizes & ((np.int64(1) << raw) - 1), raw)
 
 
-def read_units(reader: BitReader, latents: int) -> Units:
+def read_units(reader: BitReader, elements: int) -> Units:
     """What ``write_units`` wrote, in this version or the first. Raises BadStream."""
     count = int(reader.gamma(1)[0])
-    if count <= latents:
-        return _read_first_version(reader, count, latents)
-    if count > latents + 1:
-        raise BadStream(f"units of a version that isn't known ({count - latents})")
+    if count <= elements:
+        return _read_first_version(reader, count, elements)
+    if count > elements + 1:
+        raise BadStream(f"units of a version that isn't known ({count - elements})")
     count = int(reader.gamma(1)[0])
-    places = reader.increasing(count, latents)
+    places = reader.increasing(count, elements)
     lowest, width = reader.number(_POWER_FIELD) - _MIDDLE, reader.number(_WIDTH_FIELD)
     powers = lowest + reader.read(width, count)
     if powers.max(initial=0) >= _MIDDLE:
@@ -164,8 +164,8 @@ def read_units(reader: BitReader, latents: int) -> Units:
     return Units(places, powers, signs * ((coarse << raw) + reader.read(raw)))
 
 
-def _read_first_version(reader: BitReader, count: int, latents: int) -> Units:
-    places = reader.increasing(count, latents)
+def _read_first_version(reader: BitReader, count: int, elements: int) -> Units:
+    places = reader.increasing(count, elements)
     powers = reader.read(_POWER_FIELD, count) - _MIDDLE
     signs = 1 - 2 * reader.read(1, count)
     centres = reader.gamma(count)
