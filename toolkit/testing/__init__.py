@@ -9,8 +9,8 @@
         print(report)
 
 Whatever a sampler does wrong raises ``ConformanceError``, whose message says which check, on
-which target, and what was seen. What isn't wrong but worth knowing (bias, rate, J, times) is in
-the report.
+which target, and what was seen. What isn't wrong but worth knowing (bias, rate, figure of merit J,
+times) is in the report.
 """
 
 from __future__ import annotations
@@ -40,8 +40,20 @@ def check_sampler(
 ) -> Report:
     """Put a sampler, given by name and options or as itself, through all checks.
 
-    targets: random levels for the round trip. damaged: damaged streams. slow: a level of a
-    million latents, too. Raises ConformanceError.
+    Arguments:
+        sampler: its name, or one that is made already.
+        options: of a sampler given by name.
+        plugins: where names are looked up; the installed ones by default.
+        targets: random levels for the round trip.
+        damaged: damaged streams.
+        seed: of targets, damage and shared random numbers.
+        slow: whether a level of a million latent elements is coded, too.
+
+    Returns:
+        What was found about the sampler: rate, figure of merit, bias, times.
+
+    Raises:
+        ConformanceError: for the first thing that is wrong.
     """
     name, make = maker(sampler, options or {}, plugins)
     subject = Subject(name, make, seed)
