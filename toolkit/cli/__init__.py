@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 FIRST = ("eval", "encode", "decode", "info")
 """Commands in the order in which help lists them; the others follow by name."""
+HELPERS = {"options", "progress"}
+"""Modules beside the commands that are none."""
 GLOBAL_OPTIONS = ("--plugin", "--registry")
 
 app = typer.Typer(
@@ -142,7 +144,7 @@ def _hoist(arguments: list[str]) -> list[str]:
 
 def main() -> None:
     """Entry point: a ToolkitError becomes one line and its exit status."""
-    modules = {module.name for module in pkgutil.iter_modules(__path__)} - {"options"}
+    modules = {module.name for module in pkgutil.iter_modules(__path__)} - HELPERS
     for name in [*FIRST, *sorted(modules - set(FIRST))]:
         if name in modules:
             importlib.import_module(f"toolkit.cli.{name}").register(app)

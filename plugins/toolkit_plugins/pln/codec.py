@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -113,6 +114,14 @@ class PLNCodec(Codec):
     def weights(self) -> Path:
         """The weights file. Raises MissingError."""
         return find_weights(self.options.weights, FOLDER)
+
+    def sampler_names(self) -> list[str]:
+        """Names of the samplers, top level first."""
+        return [choice.spec.name for choice in self.choices.values()]
+
+    def options_with_sampler(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The options to change so that every level is coded by one sampler."""
+        return {level: dict(values) for level in LEVELS}
 
     def samplers(self) -> dict[str, Sampler]:
         """Level name -> sampler."""
