@@ -11,6 +11,7 @@ from toolkit.plugin.presets import load_registry, open_codec
 
 if TYPE_CHECKING:
     from toolkit.codec.base import Codec, Decoded, DecodeSettings, Pixels
+    from toolkit_evaluation import EvaluationSettings, Table
 
 
 def load(
@@ -30,44 +31,13 @@ def load(
     return open_codec(plugins, presets.preset(preset, options))
 
 
-def open_file(data: bytes, settings: DecodeSettings, plugins: Plugins | None = None) -> Codec:
-    """The codec that a coded file needs: by its header for a .qf, else by its first bytes.
-
-    Raises a ``container.BadFile`` for a file that no codec here reads.
-    """
-    from toolkit.errors import UnknownName
-    from toolkit.format.container import UnknownPlugin, is_container, read_container
-
-    plugins = plugins or load_plugins()
-    if not is_container(data):
-        return _open_native(data, plugins)
-    container = read_container(data)
-    try:
-        spec = plugins.codec(container.codec)
-    except UnknownName as error:
-        raise UnknownPlugin(f"the file needs a codec that isn't installed: {error}") from None
-    codec: Codec = spec.loaded.for_file(spec, container, settings, plugins)
-    return codec
-
-
-def _open_native(data: bytes, plugins: Plugins) -> Codec:
-    from toolkit.format.container import NotAContainer
-
-    for spec in plugins.codecs.values():
-        if spec.magic and any(data[at : at + len(m)] == m for at, m in spec.magic):
-            codec: Codec = spec.loaded(spec, spec.loaded.options_class(), plugins)
-            return codec
-    raise NotAContainer("neither a .qf file nor one of a codec that is installed")
-
-
 def decode_file(
     data: bytes, settings: DecodeSettings | None = None, plugins: Plugins | None = None
 ) -> Decoded:
-    """Decode a coded file of any installed codec."""
-    from toolkit.codec.base import DecodeSettings
+    """Decode a coded file of any installed codec; see ``toolkit.codec.opening``."""
+    from toolkit.codec import opening
 
-    settings = settings or DecodeSettings()
-    return open_file(data, settings, plugins).decode(data, settings)
+    return opening.decode_file(data, settings, plugins)
 
 
 def decode(data: bytes) -> Pixels:
@@ -79,15 +49,34 @@ def decode(data: bytes) -> Pixels:
 
 
 def evaluate(
-    presets: str | Sequence[str], images: str | Path | Iterable[str | Path], **settings: Any
-) -> Any:
-    """Rate and distortion of presets on images (files, folders or a named data set).
+    presets: str | Sequence[str],
+    images: str | Path | Iterable[str | Path],
+    settings: EvaluationSettings | None = None,
+    *,
+    options: Mapping[str, Any] | None = None,
+    plugins: Plugins | None = None,
+    registry: str | Path | None = None,
+) -> Table:
+    """Rate and distortion of presets on images; hands over to ``toolkit_evaluation.evaluate``.
 
-    Settings are those of ``toolkit_evaluation.evaluate``, to which this hands over; the table
-    that it returns has ``rows`` (one an image, preset and point) and ``means``.
+    Arguments:
+        presets: Names in the registry.
+        images: Files, folders or named data sets.
+        settings: A ``toolkit_evaluation.EvaluationSettings``: points, metrics, the folder that
+            keeps results, processes.
+        options: Dotted options laid over every preset, as in ``{"seed": 3}``.
+
+    Returns:
+        A table with ``rows`` (one an image, preset and point) and their ``means``.
     """
+    from toolkit_evaluation import EvaluationSettings
     from toolkit_evaluation import evaluate as run
 
-    names = [presets] if isinstance(presets, str) else list(presets)
-    places = [images] if isinstance(images, (str, Path)) else list(images)
-    return run(names, places, **settings)
+    return run(
+        presets,
+        images,
+        settings or EvaluationSettings(),
+        options=options,
+        plugins=plugins,
+        registry=registry,
+    )

@@ -15,12 +15,12 @@ from PIL import Image
 
 import toolkit
 from toolkit.cli import main
+from toolkit.codec import search
 from toolkit.codec.base import Codec
 from toolkit.errors import UsageError
 from toolkit.format.weights import load_weights
 from toolkit.sampling.ladder import sample_ladder
 from toolkit_evaluation.data.datasets import sample_paths
-from toolkit_evaluation.run import target
 from toolkit_plugins.pln import effort as refining
 from toolkit_plugins.pln.codec import FOLDER, load_model
 from toolkit_plugins.pln.effort import Effort, Evaluation, Refinement
@@ -270,7 +270,7 @@ def test_a_wanted_size_goes_with_effort(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(target, "STEPS", 3)
+    monkeypatch.setattr(search, "STEPS", 3)
     out = tmp_path / "a.qf"
     arguments = ("--codec", preset, "--effort", 1, "--target-bytes", 900, "--json")
     assert run("encode", photo, out, *arguments) == 0

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.errors import InputError
-from toolkit_evaluation.run.measure import Row, pixels_sha256
+from toolkit_evaluation.results.row import Row
+from toolkit_evaluation.run.task import pixels_sha256
 
 if TYPE_CHECKING:
     from toolkit.plugin.loader import Plugins
@@ -21,21 +22,21 @@ def verify(plugins: Plugins, preset: Preset, row: Row) -> Row:
     preset's codec. Raises InputError for a file that is another one or shows other pixels,
     and whatever the decoder raises.
     """
-    path = Path(row["file"])
+    path = Path(str(row.file))
     try:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror})") from None
-    if hashlib.sha256(data).hexdigest() != row["file_sha256"]:
+    if hashlib.sha256(data).hexdigest() != row.file_sha256:
         raise InputError(f"{path}: not the file that was measured")
     if path.suffix == ".qf":
-        from toolkit.api import decode_file
+        from toolkit.codec.opening import decode_file
 
         decoded = decode_file(data, plugins=plugins)
     else:
         from toolkit.plugin.presets import open_codec
 
         decoded = open_codec(plugins, preset).decode(data)
-    if pixels_sha256(decoded.pixels) != row["decoded_sha256"]:
+    if pixels_sha256(decoded.pixels) != row.decoded_sha256:
         raise InputError(f"{path}: decodes to other pixels than those that were measured")
     return row
