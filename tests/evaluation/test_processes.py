@@ -314,6 +314,18 @@ def test_kill_and_go_on(workspace, workers):
     assert timeless(resumed.rows) == timeless(fresh.rows)
 
 
+@pytest.mark.parametrize("separate", [[], ["--separate"]])
+def test_a_worker_that_hangs_ends_with_a_killed_run(workspace, monkeypatch, separate):
+    monkeypatch.setenv("GRID_PROCESSES", str(workspace / "processes"))
+    add_image(workspace / "images" / "im2.png", 1, first=evaluation_plugin.HANGS)
+    process = start(workspace, "--workers", "2", "--point", "8", *separate)
+    time.sleep(0.3)  # now the third picture is being coded, for an hour
+    assert process.poll() is None
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    wait_until_gone(process.pid, os.killpg)
+
+
 def test_interrupt(workspace):
     process = start(workspace)
     os.kill(process.pid, signal.SIGINT)

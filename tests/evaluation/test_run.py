@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from pathlib import Path
 
 import evaluation_plugin
+import msgspec
 import numpy as np
 import pytest
 from evaluation_workspace import (
@@ -22,6 +24,8 @@ from PIL import Image
 from toolkit.errors import InputError, MissingError, UnknownName, UsageError
 from toolkit.plugin.loader import load_plugins
 from toolkit_evaluation import EvaluationSettings, evaluate
+from toolkit_evaluation.results.row import Row
+from toolkit_evaluation.run.measure import upper_share
 
 __all__ = ["workspace"]  # a fixture
 
@@ -140,6 +144,55 @@ def test_targets_out_of_reach(workspace):
         run(workspace, target_bpp=[0])
 
 
+def test_the_share_of_upper_levels_counts_their_side_information():
+    parts = {"header": 9.0, "a": 10.0, "a.side": 2.0, "ab": 5.0, "b": 8.0, "c.side": 4.0, "c": 16.0}
+    assert upper_share(parts, ["a", "b", "c"]) == 20 / 40
+    assert upper_share(parts, ["b", "c"]) == 8 / 28
+    assert upper_share(parts, ["c"]) is None
+    assert upper_share(parts, []) is None
+
+
+def test_rows_of_earlier_versions_are_read(workspace):
+    first = run(workspace, points=[8])
+    file = workspace / "results" / "rows.jsonl"
+    file.write_text(file.read_text().replace('"upper_share"', '"level2_share"'))
+    encoded(workspace)
+    again = run(workspace, points=[8])
+    assert encoded(workspace) == 0
+    assert again.rows == first.rows
+    assert first.rows[0].upper_share is not None
+
+
+def test_rows_are_the_same_after_a_file():
+    row = Row(
+        key="k", image="i", codec="c", status="ok", metrics={"psnr": 30.5, "odd": None},
+        parts={"a": 1.0}, bytes=7, separate=True,
+    )  # fmt: skip
+    plain = row.to_dict()
+    assert list(plain)[:3] == ["key", "image", "codec"]
+    assert plain["psnr"] == 30.5
+    assert Row.from_dict(msgspec.json.decode(msgspec.json.encode(plain))) == row
+    assert Row.from_dict(plain | {"note": "text of another version"}) == row
+    failed = Row(key="k", image="i", codec="c", status="error", error="why", metrics={"psnr": None})
+    assert "width" not in failed.to_dict()
+    assert {"psnr", "bpp", "error", "file"} <= set(failed.to_dict())
+
+
+def test_codecs_whose_files_are_pictures_keep_theirs_and_the_reconstruction(workspace):
+    registry = workspace / "registry.yaml"
+    registry.write_text(registry.read_text() + "  png: {codec: grid-png, sweep: [8]}\n")
+    (row,) = run(workspace, "png", images="images/im0.png", keep_files="kept").rows
+    assert Path(row.file).name == "im0.png"
+    assert Path(row.file).stat().st_size == row.bytes
+    assert (Path(row.file).parent / "im0.decoded.png").is_file()
+    encoded(workspace)
+    run(workspace, "png", images="images/im0.png", keep_files="kept")
+    assert encoded(workspace) == 0
+    (Path(row.file).parent / "im0.decoded.png").unlink()
+    run(workspace, "png", images="images/im0.png", keep_files="kept")
+    assert encoded(workspace) == 1 + 1
+
+
 # -- resuming -----------------------------------------------------------------
 
 
@@ -229,6 +282,19 @@ def test_errors_stay_until_a_retry_is_asked_for(workspace, monkeypatch):
     assert encoded(workspace) == 0
     assert not evaluate("grid", "images", again, plugins=plugins).failures
     assert encoded(workspace) == 1 + 1
+
+
+def test_settings_are_checked_and_fit_a_process():
+    settings = EvaluationSettings(points={"grid": [8]}, out="results", target_bpp=[1.5])
+    assert settings.out == Path("results")
+    assert settings.points_of("grid") == [8]
+    assert settings.points_of("fine") is None
+    assert pickle.loads(pickle.dumps(settings)) == settings
+    assert str(settings.targets[0]) == "bpp<=1.5"
+    with pytest.raises(UsageError, match="repeat must be at least 1"):
+        EvaluationSettings(repeat=0)
+    with pytest.raises(AttributeError):
+        settings.out = None
 
 
 def test_an_observer_that_raises_is_left_out(workspace, monkeypatch):

@@ -114,6 +114,9 @@ def mean_shift(original, decoded):
 def toolkit_codecs():
     step = Knob("step", 1, 128, integer=True, more_bits="down")
     yield CodecSpec("grid", "rounds and deflates", f"{__name__}:Grid", knob=step, suffix=".grid")
+    yield CodecSpec(
+        "grid-png", "the same, by another name", f"{__name__}:Grid", knob=step, suffix=".png"
+    )
 
 
 @hookimpl

@@ -144,6 +144,7 @@ def _styles(thesis: Thesis) -> dict[str, dict[str, Any]]:
     """How each of the thesis's methods is drawn: models by colour, theoretical curves dashed."""
     methods = list(dict.fromkeys(record["method"] for record in thesis.curves))
     models = [m.removesuffix("_actual") for m in methods if m.endswith("_actual")]
+    models.sort(key=lambda name: (len(name), name))  # the plain one before its variants
     styles: dict[str, dict[str, Any]] = {}
     others = 0
     for method in methods:
