@@ -1,4 +1,4 @@
-"""A child process that answers messages: how it ends, and how its end is told."""
+"""A child process that answers messages: how it ends, and how its end is reported."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_its_libraries_have_the_threads_it_is_given(child):
 @pytest.mark.parametrize(
     ("message", "how"), [("kill", "SIGKILL"), ("exit", "exit status 7"), ("raise", "exit status 1")]
 )
-def test_its_end_is_told(child, message, how):
+def test_its_end_is_reported(child, message, how):
     child.send(message)
     with pytest.raises(ChildDied, match=how):
         child.receive()

@@ -70,12 +70,12 @@ def test_neighbours_of_noise_waves_and_nothing():
 def test_standardised_by_the_prior():
     noise = np.random.default_rng(0).normal(size=(16, 24)).astype(np.float32)
     ramp = np.add.outer(np.arange(16), np.arange(24)).astype(np.float32)
-    told = level(ramp, 0.5, ramp, 0.1, ramp + 0.5 * noise)
-    np.testing.assert_allclose(standardised(told)[1], noise, atol=1e-5)
-    assert (explained(told) > 0.99).all()
-    untold = replace(told, prior_mean=np.zeros_like(told.sample))
-    assert explained(untold) == pytest.approx([0, 0])
-    everything, first, _ = statistics(told)
+    informed = level(ramp, 0.5, ramp, 0.1, ramp + 0.5 * noise)
+    np.testing.assert_allclose(standardised(informed)[1], noise, atol=1e-5)
+    assert (explained(informed) > 0.99).all()
+    uninformed = replace(informed, prior_mean=np.zeros_like(told.sample))
+    assert explained(uninformed) == pytest.approx([0, 0])
+    everything, first, _ = statistics(informed)
     assert everything["channel"] == "all"
     assert everything["neighbours"] > 0.9 > 0.2 > abs(everything["neighbours_standardised"])
     assert everything["kl_bits"] == pytest.approx(2 * first["kl_bits"])

@@ -94,7 +94,7 @@ class FolderStore:
         self._file.flush()  # from here on it survives this process
         now = time.monotonic()
         if now - self._synced >= SYNC_EVERY:
-            os.fsync(self._file.fileno())  # from here on the machine's end, too
+            os.fsync(self._file.fileno())  # from here on the system's end, too
             self._synced = now
         self._rows[row.key] = row
 

@@ -13,7 +13,7 @@ def set_threads(threads: int | None) -> None:
     """Bound the threads of this process's numerical libraries; None leaves them alone.
 
     Libraries not yet loaded, and those of child processes, go by environment variables; of
-    those that are, only torch can be told.
+    those that are, only torch takes another number.
     """
     if threads is None:
         return
