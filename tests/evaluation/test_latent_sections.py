@@ -73,7 +73,7 @@ def test_standardised_by_the_prior():
     informed = level(ramp, 0.5, ramp, 0.1, ramp + 0.5 * noise)
     np.testing.assert_allclose(standardised(informed)[1], noise, atol=1e-5)
     assert (explained(informed) > 0.99).all()
-    uninformed = replace(informed, prior_mean=np.zeros_like(told.sample))
+    uninformed = replace(informed, prior_mean=np.zeros_like(informed.sample))
     assert explained(uninformed) == pytest.approx([0, 0])
     everything, first, _ = statistics(informed)
     assert everything["channel"] == "all"
