@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from toolkit.cli import Session
     from toolkit.cli.batch import Job
     from toolkit.codec.base import Encoded, Pixels
+    from toolkit.codec.search import PointTarget
     from toolkit.plugin.loader import Plugins
     from toolkit.plugin.presets import Preset
-    from toolkit_evaluation.run.target import Target
 
 SLOW = 2.0
 """Seconds from which on the time is told."""
@@ -175,9 +175,9 @@ def _within(
     The point is looked for without refinement, which takes a dozen files; where the codec can't
     fill the wanted size from there, again with it. Raises InputError where no file is so small.
     """
+    from toolkit.codec.search import find_point
     from toolkit.errors import UsageError
     from toolkit.plugin.presets import open_codec
-    from toolkit_evaluation.run.target import find_point
 
     coder, steps = open_codec(plugins, preset), "refinement_steps"
     target = _at_most(target_bytes, pixels)
@@ -190,10 +190,10 @@ def _within(
     return point, coder.encode_within(pixels, point, target_bytes)
 
 
-def _at_most(size: int, pixels: Pixels) -> Target:
-    from toolkit_evaluation.run.target import Target
+def _at_most(size: int, pixels: Pixels) -> PointTarget:
+    from toolkit.codec.search import PointTarget
 
-    return Target("bpp", 8 * size / (pixels.shape[0] * pixels.shape[1]))
+    return PointTarget("bpp", 8 * size / (pixels.shape[0] * pixels.shape[1]))
 
 
 def register(app: typer.Typer) -> None:

@@ -121,6 +121,15 @@ class LadderCodec(ContainerCodec):
         names = [model.name(index) for index in range(model.depth)]
         return {name: self.choices.get(name, self.choices[DEFAULT]) for name in names}
 
+    def sampler_names(self) -> list[str]:
+        """Names of the samplers that the options choose: all levels', then those of levels of their
+        own."""
+        return list(dict.fromkeys(choice.spec.name for choice in self.choices.values()))
+
+    def options_with_sampler(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The options to change so that every level is coded by one sampler."""
+        return {"levels": {DEFAULT: dict(values)}}
+
     def samplers(self) -> dict[str, Sampler]:
         """Level name -> sampler, top level first."""
         return {n: c.build() for n, c in self.level_choices(self.network()).items()}
