@@ -22,7 +22,7 @@ def counts(
         Path,
         typer.Option(metavar="FOLDER/NAME", help="Writes NAME-LEVEL.counts.json in FOLDER."),
     ],
-    codec: Annotated[str, typer.Option(help="A preset whose sampler counts.")] = "pln-rejection",
+    codec: Annotated[str, typer.Option(help="A preset whose sampler counts indices.")],
     option: OptionList = None,
     point: Annotated[
         list[float] | None, typer.Option(help="Instead of the preset's own; may be repeated.")

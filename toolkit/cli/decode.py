@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from toolkit.cli import busy, print_json, say, session, tell
+from toolkit.cli import say, session
 from toolkit.cli.options import (
     Force,
     JsonFlag,
@@ -85,16 +85,16 @@ def decode(
         str | None,
         typer.Option(help="Picture format, as a suffix: png, tif ...; default: OUTPUT's, or png."),
     ] = None,
+    force: Force = False,
     out: OutputFolder = None,
     workers: Workers = 1,
-    force: Force = False,
+    json: JsonFlag = False,
     max_pixels: MaxPixels = None,
     max_memory: MaxMemory = None,
-    json: JsonFlag = False,
 ) -> None:
     """Decode files of any installed codec; the suffix of OUTPUT chooses the picture format."""
-    from toolkit.cli.batch import plan, run_all
-    from toolkit.cli.options import set_limits, set_threads
+    from toolkit.cli.batch import plan, run_all, run_one
+    from toolkit.cli.options import set_limits
     from toolkit.codec.base import DecodeSettings
 
     set_limits(max_pixels, max_memory)
@@ -108,18 +108,10 @@ def decode(
     form = _picture_format(jobs[0].target, format)
     if form not in LOSSLESS:
         say(f"{output_name(jobs[0].target)}: {form} as saved here is lossy; png is not")
-    if out is not None:
-        run_all(work, jobs, workers, threads, json)
-        return
-    set_threads(threads)
-    (job,) = jobs
-    with busy(f"decoding {input_name(job.source)}"):
-        told = work(job, here)
-    aside = job.target == STANDARD
-    if json:
-        print_json(told, aside)
+    if out is None:
+        run_one(work, jobs, "decoding", threads, json)
     else:
-        tell(work.line(told), aside)
+        run_all(work, jobs, workers, threads, json)
 
 
 @dataclass(frozen=True)

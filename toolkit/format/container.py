@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from toolkit.errors import InputError
+from toolkit.format.content import Container, Header, Stream, StreamEntry
 from toolkit.format.errors import (
     BadFile,
     BadHeader,
@@ -79,70 +79,6 @@ _MODES = ("L", "RGB", "RGBA")
 _HAS_FINGERPRINT = 4
 _CODEC_NAME = re.compile(r"[a-z0-9][a-z0-9+._-]{0,39}")
 _STREAM_NAME = re.compile(r"[!-~]{1,40}")
-
-
-@dataclass(frozen=True)
-class Stream:
-    """A named run of bytes."""
-
-    name: str
-    data: bytes
-
-
-@dataclass(frozen=True)
-class StreamEntry:
-    """A row of the stream table: what the header says of a stream, and where it lies."""
-
-    name: str
-    offset: int
-    length: int
-    crc: int
-
-
-@dataclass(frozen=True)
-class Header:
-    """All that a file says before its streams."""
-
-    version: tuple[int, int]
-    width: int
-    height: int
-    mode: str
-    codec: str
-    stream_version: int
-    fingerprint: bytes | None
-    parameters: bytes
-    streams: tuple[StreamEntry, ...]
-    size: int
-    """Bytes before the first stream: header, stream table and checksums."""
-
-    @property
-    def file_bytes(self) -> int:
-        """How long the whole file is."""
-        return self.size + sum(entry.length for entry in self.streams)
-
-
-@dataclass(frozen=True)
-class Container:
-    """The content of a ``.qf`` file."""
-
-    width: int
-    height: int
-    mode: str
-    """``L``, ``RGB`` or ``RGBA``."""
-    codec: str
-    stream_version: int
-    fingerprint: bytes | None
-    """8 bytes over weights and architecture; None for codecs without weights."""
-    parameters: bytes
-    """What the codec's decoder needs; opaque here."""
-    streams: tuple[Stream, ...]
-
-    def stream(self, name: str) -> bytes:
-        """The bytes of a stream. Raises BadStream where there is none of that name."""
-        for stream in self.streams:
-            if stream.name == name:
-                return stream.data
-        raise BadStream(f"the file has no stream '{name}', which codec '{self.codec}' needs")
 
 
 def is_container(data: bytes) -> bool:
@@ -223,20 +159,7 @@ def read_container(
                 f"is damaged: its checksum doesn't match; get a fresh copy"
             )
         streams.append(Stream(entry.name, content))
-    return _contained(header, streams)
-
-
-def _contained(header: Header, streams: list[Stream]) -> Container:
-    return Container(
-        header.width,
-        header.height,
-        header.mode,
-        header.codec,
-        header.stream_version,
-        header.fingerprint,
-        header.parameters,
-        tuple(streams),
-    )
+    return header.with_streams(streams)
 
 
 def read_beginning(data: bytes, limits: Limits | None = None) -> Container:
@@ -251,7 +174,7 @@ def read_beginning(data: bytes, limits: Limits | None = None) -> Container:
         if len(content) == entry.length and zlib.crc32(content) != entry.crc:
             break
         streams.append(Stream(entry.name, content))
-    return _contained(header, streams)
+    return header.with_streams(streams)
 
 
 def write_container(container: Container, limits: Limits | None = None) -> bytes:
@@ -314,9 +237,17 @@ def _parse(fields: Fields, version: tuple[int, int], end: int, limits: Limits) -
         raise BadHeader(
             f"byte {fields.at}: the header goes on after its last field; get a fresh copy"
         )
-    mode = _MODES[flags & 3]
     return Header(
-        version, width, height, mode, codec, stream_version, fingerprint, parameters, streams, end
+        version=version,
+        width=width,
+        height=height,
+        mode=_MODES[flags & 3],
+        codec=codec,
+        stream_version=stream_version,
+        fingerprint=fingerprint,
+        parameters=parameters,
+        streams=streams,
+        size=end,
     )
 
 
