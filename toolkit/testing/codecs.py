@@ -262,20 +262,27 @@ def _check_repeatable(subject: _Subject, report: CodecReport) -> None:
 
 def _check_threads(subject: _Subject, report: CodecReport) -> None:
     """The same bytes and pixels from several threads at once, of one codec."""
-    pixels, encoded = subject.coded()
-    shown = subject.decode(encoded.data, pixels)
-    shared = subject.make()
+    point, shared = subject.points[1], subject.make()
+    pictures = [subject.picture(*size) for size in ((64, 64), (40, 56), (17, 31), (64, 64))]
+    files = [subject.encode(pixels, point).data for pixels in pictures]
+    shown = [subject.decode(data, pixels) for data, pixels in zip(files, pictures, strict=True)]
 
-    def work(_: int) -> tuple[bytes, Pixels]:
-        data = subject.encode(pixels, subject.points[1], shared).data
-        return data, shared.decode(encoded.data).pixels
+    def work(number: int) -> tuple[bytes, Pixels]:
+        data = subject.encode(pictures[number], point, shared).data
+        return data, shared.decode(files[number]).pixels
 
-    with ThreadPoolExecutor(3) as pool:
-        for data, again in pool.map(work, range(3)):
-            if data != encoded.data or not np.array_equal(again, shown):
-                raise ConformanceError(
-                    "threads", "other bytes or pixels where several threads share the codec"
-                )
+    with ThreadPoolExecutor(len(pictures)) as pool:
+        try:
+            found = list(pool.map(work, range(len(pictures))))
+        except Exception as error:
+            raise ConformanceError(
+                "threads", f"several that share the codec: {told(error)}"
+            ) from error
+    for (data, again), file, pixels in zip(found, files, shown, strict=True):
+        if data != file or not np.array_equal(again, pixels):
+            raise ConformanceError(
+                "threads", "other bytes or pixels where several threads share the codec"
+            )
     report.checks.append("threads")
 
 

@@ -40,11 +40,11 @@ class _Walk:
 
 def check_ladder(model: LadderModel, report: ModelReport, seed: int) -> None:
     """All checks of the methods that a ladder is made of."""
+    _check_attributes(model)
     side = _padded(model, 96)
     x = images(2, side, side + model.stride, seed)
     report.picture = (x.shape[2], x.shape[3])
     with torch.no_grad():
-        _check_attributes(model)
         _check_shapes(model, x, report)
         _check_rates(model, x, seed)
         _check_decoder(model, x, seed)
@@ -226,7 +226,7 @@ def _check_shapes(model: LadderModel, x: Tensor, report: ModelReport) -> None:
     """Maps as the base class says: for the shapes alone, for encoder and decoder."""
     rate = torch.tensor([0.3, 0.7])
     found = _encoder_walk(model, x, rate)
-    expected = model.shapes(Size(1, x.shape[2], x.shape[3]))
+    expected = _call("shapes", model.shapes, Size(1, x.shape[2], x.shape[3]))
     for index, (level, shape) in enumerate(zip(found.levels, expected, strict=True)):
         if tuple(level.prior.mean.shape[1:]) != shape:
             raise ConformanceError(
@@ -283,21 +283,25 @@ def _check_repeatable(model: LadderModel, x: Tensor, seed: int) -> None:
 
 
 def _check_threads(model: LadderModel, x: Tensor) -> None:
-    """The same image from several threads at once, and with another number of torch's."""
-    rate = torch.tensor([0.2, 0.9])
-    found = _encoder_walk(model, x, rate)
+    """The same images from several threads at once, and with another number of torch's."""
+    rates = [torch.tensor(pair) for pair in ([0.2, 0.9], [0.5, 0.0], [1.0, 0.4])]
+    walks = [_encoder_walk(model, x, rate) for rate in rates]
 
-    def decode(_: int) -> Tensor:
+    def decode(number: int) -> Tensor:
         with torch.no_grad():
-            return _decoder_walk(model, found, rate).image
+            return _decoder_walk(model, walks[number], rates[number]).image
 
-    with ThreadPoolExecutor(3) as pool:
-        if not all(torch.equal(found.image, image) for image in pool.map(decode, range(3))):
-            raise ConformanceError("threads", "another image where several threads decode at once")
+    with ThreadPoolExecutor(len(walks)) as pool:
+        try:
+            decoded = list(pool.map(decode, range(len(walks))))
+        except ConformanceError as error:
+            raise ConformanceError("threads", f"several that decode at once: {error}") from error
+    if not all(torch.equal(walk.image, image) for walk, image in zip(walks, decoded, strict=True)):
+        raise ConformanceError("threads", "another image where several threads decode at once")
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3 if before != 3 else 2)
-        if _different(decode(0), found.image):
+        if _different(decode(0), walks[0].image):
             raise ConformanceError("threads", "another image with another number of threads")
     finally:
         torch.set_num_threads(before)
