@@ -1,4 +1,4 @@
-"""Conformance kit of coded samplers, for the built-in ones and for those of plugins.
+"""Conformance kits of samplers, codecs, metrics and entropy models, built-in or of plugins.
 
 ::
 
@@ -8,8 +8,9 @@
         report = check_sampler("mine", plugins=load_plugins([Path("mine.py")]))
         print(report)
 
-Whatever a sampler does wrong raises ``ConformanceError``, whose message says which check, on
-which target, and what was seen. What isn't wrong but worth knowing (bias, rate, figure of merit J,
+``check_codec``, ``check_metric`` and ``check_entropy_model`` are the same for the other kinds.
+Whatever a plugin does wrong raises ``ConformanceError``, whose message says which check, on
+what, and what was seen. What isn't wrong but worth knowing (bias, rate, figure of merit J,
 times) is in the report.
 """
 
@@ -20,12 +21,25 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.sampling.contract import Sampler
 from toolkit.testing import checks, streams
+from toolkit.testing.codecs import CodecReport, check_codec
+from toolkit.testing.metrics import MetricReport, check_metric
+from toolkit.testing.models import ModelReport, check_entropy_model
 from toolkit.testing.subject import ConformanceError, Report, Subject, maker
 
 if TYPE_CHECKING:
     from toolkit.plugin.loader import Plugins
 
-__all__ = ["ConformanceError", "Report", "check_sampler"]
+__all__ = [
+    "CodecReport",
+    "ConformanceError",
+    "MetricReport",
+    "ModelReport",
+    "Report",
+    "check_codec",
+    "check_entropy_model",
+    "check_metric",
+    "check_sampler",
+]
 
 
 def check_sampler(
