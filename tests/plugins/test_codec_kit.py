@@ -90,6 +90,11 @@ def test_by_descriptor_with_options() -> None:
     assert check_codec(BLOCKS, {"effort": 1}, plugins=PLUGINS).files == 11
 
 
+def test_a_plugin_whose_file_was_loaded_again_since() -> None:
+    load_plugins([EXAMPLE])
+    assert check_codec(BLOCKS, plugins=PLUGINS, damaged=8).files == 11
+
+
 def test_the_right_one_passes() -> None:
     check(Steps)
 

@@ -1,7 +1,7 @@
 """Work done by a fresh interpreter: what decodes a file is another process, tomorrow, elsewhere.
 
 A function and its arguments go there as a pickle, with the names and files of the modules that
-they are from, so that plugins in single files and classes of test modules are found, too.
+they are from, and with plugins' files, so that classes of such and of test modules are found, too.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+from toolkit.plugin.loader import load_plugins
 from toolkit.testing.subject import ConformanceError
 
 T = TypeVar("T")
@@ -36,16 +37,29 @@ class _Noting(pickle.Pickler):
         self.modules: dict[str, str] = {}
 
     def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, type) or callable(obj):
-            module = sys.modules.get(getattr(obj, "__module__", None) or "")
-            place = getattr(module, "__file__", None)
-            if module is not None and place:
-                self.modules[module.__name__] = str(Path(place).resolve())
+        if not callable(obj):
+            return NotImplemented
+        module = sys.modules.get(getattr(obj, "__module__", None) or "")
+        place = getattr(module, "__file__", None)
+        if module is not None and place:
+            self.modules[module.__name__] = str(Path(place).resolve())
+            name = getattr(obj, "__qualname__", "")
+            if isinstance(obj, type) and getattr(module, name, obj) is not obj:
+                return _named, (module.__name__, name)  # its module has been loaded again since
         return NotImplemented
 
 
-def in_another_process(function: Callable[..., T], *arguments: Any) -> T:
+def _named(module: str, name: str) -> Any:
+    return getattr(sys.modules[module], name)
+
+
+def in_another_process(
+    function: Callable[..., T], *arguments: Any, files: Sequence[Path] = ()
+) -> T:
     """The result of ``function(*arguments)`` in a fresh interpreter.
+
+    Arguments:
+        files: Plugins in single files, which it loads first.
 
     Raises ConformanceError where it can't be had: an argument's class can't be found from there,
     or the function raises.
@@ -61,7 +75,8 @@ def in_another_process(function: Callable[..., T], *arguments: Any) -> T:
         ) from error
     with tempfile.TemporaryDirectory() as folder:
         job, answer = Path(folder, "job"), Path(folder, "answer")
-        job.write_bytes(pickle.dumps((sys.path, pickler.modules, file.getvalue())))
+        plugins = [str(Path(path).resolve()) for path in files]
+        job.write_bytes(pickle.dumps((sys.path, plugins, pickler.modules, file.getvalue())))
         try:
             done = subprocess.run(
                 [sys.executable, "-c", _START, str(job), str(answer)],
@@ -97,7 +112,9 @@ def main() -> None:
     job, answer = (Path(text) for text in sys.argv[1:])
     result, problem = None, ""
     try:
-        sys.path[:], modules, work = pickle.loads(job.read_bytes())
+        sys.path[:], plugins, modules, work = pickle.loads(job.read_bytes())
+        if plugins:
+            load_plugins([Path(path) for path in plugins])
         for name, file in modules.items():
             _import(name, file)
         function, arguments = pickle.loads(work)
@@ -109,6 +126,8 @@ def main() -> None:
 
 def _import(name: str, file: str) -> None:
     """The module by its name, or else its file: a plugin in a single file, a script."""
+    if name in sys.modules and name != "__main__":
+        return
     if name != "__main__":
         try:
             importlib.import_module(name)
