@@ -80,7 +80,7 @@ def encode_ladder(
     def code(target: Target) -> Array:
         nonlocal seconds
         start = time.perf_counter()
-        kl = float(kl_bits(target.d, target.r).sum())
+        kl = _total_kl_bits(target)
         skipped = kl < worth
         if skipped:
             coded = CodedSample(b"", np.zeros_like(target.d))
@@ -143,15 +143,22 @@ def posterior_sample(target: Target, seed: int, depth: int) -> Array:
 
 def theoretical_bits(targets: list[Target]) -> float:
     """KL + 2 log2(KL + 1), in bits (Harsha et al. 2007, as in section 4.2 of the thesis)."""
-    kl = sum(float(kl_bits(target.d, target.r).sum()) for target in targets)
+    kl = sum(_total_kl_bits(target) for target in targets)
     return kl + 2 * math.log2(kl + 1)
 
 
+def _total_kl_bits(target: Target) -> float:
+    """One channel at a time: float64 copies of a level are large."""
+    return float(sum(kl_bits(d, r).sum() for d, r in zip(target.d, target.r, strict=True)))
+
+
 def _run(ladder: Generator[L, Array, R], code: Callable[[L], Array]) -> R:
-    level = next(ladder)
+    sample: Array | None = None
     while True:
         try:
-            level = ladder.send(code(level))
+            level = next(ladder) if sample is None else ladder.send(sample)
         except StopIteration as stop:
             end: R = stop.value
             return end
+        sample = code(level)
+        del level  # of large pictures it takes much, and is needed no more
