@@ -1,9 +1,8 @@
 """An entropy model: a small ladder of three levels. Trains in a minute, codes, decodes anywhere.
 
-    toolkit --plugin examples/entropy_model.py train examples/tiny.yaml --out runs/tiny \
-        --set data.folder=PHOTOS
-    toolkit --plugin examples/entropy_model.py eval --codec tiny \
-        -o weights=runs/tiny/tiny.safetensors PHOTOS
+    toolkit train --plugin examples/entropy_model.py examples/tiny.yaml --out runs/tiny
+    toolkit eval --plugin examples/entropy_model.py --codec tiny \
+        -o weights=runs/tiny/tiny.safetensors photos
 """
 
 import torch
@@ -27,11 +26,8 @@ def toolkit_entropy_models():
 
 
 class TinyOptions(Options, frozen=True):
-    """Options of the model; a recipe sets them."""
-
     width: int = 48
-    channels: tuple[int, ...] = (8, 16, 24)
-    """Latent channels of each level, top first."""
+    channels: tuple[int, ...] = (8, 16, 24)  # of each level's latents, top first
 
 
 class Tiny(LadderModel):
@@ -46,6 +42,7 @@ class Tiny(LadderModel):
         super().__init__(options)
         width, channels = options.width, options.channels
         self.depth = len(channels)
+        self.first = nn.Parameter(torch.randn(width))
         self.into = nn.Sequential(conv(192, width), nn.LeakyReLU(0.2), conv(width, width))
         self.priors = nn.ModuleList(conv(width, 2 * c) for c in channels)
         self.encoders = nn.ModuleList(conv(2 * width, 2 * c) for c in channels)
@@ -57,18 +54,18 @@ class Tiny(LadderModel):
         return (self.into(4 * F.pixel_unshuffle(x, 8) - 2),)
 
     def start(self, size, rate):
-        shape = (size.batch, self.options.width, size.height // 8, size.width // 8)
-        return (rate.new_zeros(shape),)
+        sides = size.height // 8, size.width // 8
+        return (self.first[:, None, None].expand(size.batch, -1, *sides),)
 
     def level(self, index, state, features, rate):
         mean, log_scale = self.priors[index](state[0]).float().chunk(2, 1)
         prior = Gaussian(mean, log_scale.clamp(-6, 6))
         if features is None:
             return Level(prior)
-        known = torch.cat([features[0], state[0]], 1)
-        mean, log_scale = self.encoders[index](known).float().chunk(2, 1)
-        fineness = 1 + 2.5 * rate[:, None, None, None]  # the higher the rate, the sharper
-        return Level(prior, product_of_gaussians(Gaussian(mean, log_scale - fineness), prior))
+        known = self.encoders[index](torch.cat([*features, *state], 1))
+        mean, log_scale = known.float().chunk(2, 1)
+        log_scale = log_scale - 1 - 2.5 * rate[:, None, None, None]  # higher rates: sharper
+        return Level(prior, product_of_gaussians(Gaussian(mean, log_scale), prior))
 
     def descend(self, index, state, z, rate):
         h = state[0] + self.adds[index](z)

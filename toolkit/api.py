@@ -11,9 +11,7 @@ from toolkit.plugin.presets import load_registry, open_codec
 
 if TYPE_CHECKING:
     from toolkit.codec.base import Codec, Decoded, DecodeSettings, Pixels
-    from toolkit.codec.container_codec import ContainerCodec
-    from toolkit.format.container import Container
-    from toolkit.plugin.specs import CodecSpec
+    from toolkit_evaluation import EvaluationSettings, Table
 
 
 def load(
@@ -33,53 +31,13 @@ def load(
     return open_codec(plugins, presets.preset(preset, options))
 
 
-def codec_of_container(container: Container, plugins: Plugins) -> ContainerCodec:
-    """The codec that a .qf file names. Raises UnknownPlugin where there is none."""
-    from toolkit.codec.container_codec import ContainerCodec
-    from toolkit.errors import UnknownName
-    from toolkit.format.container import UnknownPlugin
-
-    try:
-        spec = plugins.codec(container.codec)
-    except UnknownName as error:
-        raise UnknownPlugin(f"the file needs a codec that isn't installed: {error}") from None
-    codec = open_with_defaults(spec, plugins)
-    if not isinstance(codec, ContainerCodec):
-        raise UnknownPlugin(f"codec '{spec.name}' writes no .qf files")
-    return codec
-
-
-def codec_of_native_file(data: bytes, plugins: Plugins) -> Codec:
-    """The codec whose files begin as ``data`` does. Raises NotAContainer where there is none."""
-    from toolkit.format.container import NotAContainer
-
-    for spec in plugins.codecs.values():
-        if spec.magic and any(data[at : at + len(m)] == m for at, m in spec.magic):
-            return open_with_defaults(spec, plugins)
-    raise NotAContainer("neither a .qf file nor one of a codec that is installed")
-
-
-def open_with_defaults(spec: CodecSpec, plugins: Plugins) -> Codec:
-    """The codec with its options as they are by default: what decodes files."""
-    codec: Codec = spec.loaded(spec, spec.loaded.options_class(), plugins)
-    return codec
-
-
 def decode_file(
     data: bytes, settings: DecodeSettings | None = None, plugins: Plugins | None = None
 ) -> Decoded:
-    """Decode a coded file of any installed codec: a .qf by its header, else by its first bytes.
+    """Decode a coded file of any installed codec; see ``toolkit.codec.opening``."""
+    from toolkit.codec import opening
 
-    Raises a ``container.BadFile`` for a file that no codec here reads.
-    """
-    from toolkit.codec.base import DecodeSettings
-    from toolkit.format.container import is_container, read_container
-
-    settings, plugins = settings or DecodeSettings(), plugins or load_plugins()
-    if not is_container(data):
-        return codec_of_native_file(data, plugins).decode(data, settings)
-    container = read_container(data)
-    return codec_of_container(container, plugins).decode_container(container, settings)
+    return opening.decode_file(data, settings, plugins)
 
 
 def decode(data: bytes) -> Pixels:
@@ -91,15 +49,34 @@ def decode(data: bytes) -> Pixels:
 
 
 def evaluate(
-    presets: str | Sequence[str], images: str | Path | Iterable[str | Path], **settings: Any
-) -> Any:
-    """Rate and distortion of presets on images (files, folders or a named data set).
+    presets: str | Sequence[str],
+    images: str | Path | Iterable[str | Path],
+    settings: EvaluationSettings | None = None,
+    *,
+    options: Mapping[str, Any] | None = None,
+    plugins: Plugins | None = None,
+    registry: str | Path | None = None,
+) -> Table:
+    """Rate and distortion of presets on images; hands over to ``toolkit_evaluation.evaluate``.
 
-    Settings are those of ``toolkit_evaluation.evaluate``, to which this hands over; the table
-    that it returns has ``rows`` (one an image, preset and point) and ``means``.
+    Arguments:
+        presets: Names in the registry.
+        images: Files, folders or named data sets.
+        settings: A ``toolkit_evaluation.EvaluationSettings``: points, metrics, the folder that
+            keeps results, processes.
+        options: Dotted options laid over every preset, as in ``{"seed": 3}``.
+
+    Returns:
+        A table with ``rows`` (one an image, preset and point) and their ``means``.
     """
+    from toolkit_evaluation import EvaluationSettings
     from toolkit_evaluation import evaluate as run
 
-    names = [presets] if isinstance(presets, str) else list(presets)
-    places = [images] if isinstance(images, (str, Path)) else list(images)
-    return run(names, places, **settings)
+    return run(
+        presets,
+        images,
+        settings or EvaluationSettings(),
+        options=options,
+        plugins=plugins,
+        registry=registry,
+    )

@@ -2,59 +2,60 @@
 
 ::
 
-    from toolkit_evaluation import evaluate
+    from toolkit_evaluation import EvaluationSettings, evaluate
 
-    table = evaluate(["pln-isgs", "jpeg"], "kodak/")
-    table.means                                      # one dict for each codec and point
+    table = evaluate(["pln-isgs", "jpeg"], "kodak/", EvaluationSettings(workers=2))
+    table.means                                      # one for each codec and point
 
 Importing this package is instant; what computes is imported on first use.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from toolkit import hookimpl
+from toolkit.plugin.hookspecs import hookimpl
 from toolkit.plugin.specs import MetricSpec
 
 if TYPE_CHECKING:
     from toolkit_evaluation.results.table import Table as Table
-    from toolkit_evaluation.run.evaluation import evaluate as evaluate
+    from toolkit_evaluation.run.plan import evaluate as evaluate
+    from toolkit_evaluation.run.settings import EvaluationSettings as EvaluationSettings
 
-__all__ = ["Table", "evaluate", "toolkit_metrics"]
+__all__ = ["EvaluationSettings", "Table", "evaluate", "toolkit_metrics"]
+_PLACES = {
+    "EvaluationSettings": "toolkit_evaluation.run.settings",
+    "Table": "toolkit_evaluation.results.table",
+    "evaluate": "toolkit_evaluation.run.plan",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "evaluate":
-        from toolkit_evaluation.run.evaluation import evaluate
-
-        return evaluate
-    if name == "Table":
-        from toolkit_evaluation.results.table import Table
-
-        return Table
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PLACES[name]), name)
 
 
 @hookimpl
 def toolkit_metrics() -> Iterator[MetricSpec]:
     """The metrics that come with the toolkit."""
-    here = "toolkit_evaluation.metrics.fidelity"
-    yield MetricSpec("psnr", "peak signal-to-noise ratio, 8-bit RGB", f"{here}:psnr", unit="dB")
+    module = "toolkit_evaluation.metrics.fidelity"
+    yield MetricSpec("psnr", "peak signal-to-noise ratio, 8-bit RGB", f"{module}:psnr", unit="dB")
     yield MetricSpec(
-        "psnr-y", "peak signal-to-noise ratio of BT.601 luma", f"{here}:psnr_y", unit="dB"
+        "psnr-y", "peak signal-to-noise ratio of BT.601 luma", f"{module}:psnr_y", unit="dB"
     )
     yield MetricSpec(
         "ms-ssim",
         "multi-scale structural similarity, RGB, from 161 pixels a side",
-        f"{here}:ms_ssim",
+        f"{module}:ms_ssim",
         reference="Wang, Simoncelli, Bovik: Multiscale structural similarity (2003)",
     )
     yield MetricSpec(
         "ssim",
         "structural similarity, RGB, from 11 pixels a side",
-        f"{here}:ssim",
+        f"{module}:ssim",
         reference="Wang et al.: Image quality assessment (2004)",
     )
     yield MetricSpec(

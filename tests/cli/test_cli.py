@@ -122,7 +122,7 @@ def test_bad_files_are_refused_in_one_line(run: Run, photo: Path, tmp_path: Path
         (
             ["decode", "{coded}", "{out}.png", "--weights", "{none}"],
             4,
-            "no such file; shipped: gamma-pln, pln",
+            "no such weights file",
         ),
         (["decode", "{coded}", "{out}.png", "--weights", "{text}"], 3, "not a weights file"),
         (["presets", "--registry", "{none}"], 4, "no such registry file"),

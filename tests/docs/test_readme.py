@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from PIL import Image
 
 import toolkit
@@ -60,12 +61,16 @@ def test_the_library_example(photo: Path, tmp_path: Path, monkeypatch: pytest.Mo
     evaluate = toolkit.evaluate
     shorter = {"pln": [0.5], "jpeg": [50]}
     monkeypatch.setattr(
-        toolkit, "evaluate", lambda *args, **more: evaluate(*args, points=shorter, **more)
+        toolkit,
+        "evaluate",
+        lambda presets, images, settings: evaluate(
+            presets, images, replace(settings, points=shorter)
+        ),
     )
     names: dict[str, object] = {}
     exec(source, names)
     assert names["pixels"].shape == (64, 96, 3)  # type: ignore[attr-defined]
-    assert {mean["codec"] for mean in names["table"].means} == {"pln", "jpeg"}  # type: ignore[attr-defined]
+    assert {mean.codec for mean in names["table"].means} == {"pln", "jpeg"}  # type: ignore[attr-defined]
 
 
 def test_files_that_the_readme_links_to_are_there() -> None:

@@ -33,10 +33,10 @@ def plugins(plugin: Path) -> Plugins:
 
 def test_the_example_passes_the_kit_and_codes_well(plugins: Plugins) -> None:
     report = check_sampler("twostep", {"bits": 8}, plugins=plugins, targets=40, damaged=40)
-    assert report.merit is not None
+    assert report.figure_of_merit is not None
     one_step = check_sampler("importance", {"bits": 8}, targets=2, damaged=2)
-    assert one_step.merit is not None
-    assert report.merit.j_percent < one_step.merit.j_percent
+    assert one_step.figure_of_merit is not None
+    assert report.figure_of_merit.j_percent < one_step.figure_of_merit.j_percent
 
 
 def test_the_example_works_as_a_plugin_of_the_command(

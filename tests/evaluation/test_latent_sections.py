@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from evaluation_workspace import PLUGIN, add_image, house, run
+from evaluation_workspace import PLUGIN, add_image, run, workspace
 from PIL import Image
 
 import toolkit
@@ -22,15 +22,15 @@ from toolkit_evaluation.data.datasets import sample_paths
 from toolkit_evaluation.run.recorded import read_run
 from toolkit_evaluation.thesis.cross_sections import cross_sections
 from toolkit_evaluation.thesis.latents import (
-    busiest,
     channel_bits,
     explained,
+    highest_rate_channels,
     neighbour_correlation,
     standardised,
     statistics,
 )
 
-__all__ = ["house"]  # a fixture
+__all__ = ["workspace"]  # a fixture
 
 REGISTRY = """
 presets:
@@ -54,7 +54,7 @@ def test_bits_of_known_gaussians():
     found = channel_bits(level(3, 2, 3, 2 * scales, 3))
     assert found[0] == 0
     assert found[1] == pytest.approx(16 * 24 * (0.5 * (1 / 16 - 1) / np.log(2) + 2), rel=1e-6)
-    assert busiest(level(3, 2, 3, 2 * scales, 3), 2) == [1, 0]
+    assert highest_rate_channels(level(3, 2, 3, 2 * scales, 3), 2) == [1, 0]
 
 
 def test_neighbours_of_noise_waves_and_nothing():
@@ -70,12 +70,12 @@ def test_neighbours_of_noise_waves_and_nothing():
 def test_standardised_by_the_prior():
     noise = np.random.default_rng(0).normal(size=(16, 24)).astype(np.float32)
     ramp = np.add.outer(np.arange(16), np.arange(24)).astype(np.float32)
-    told = level(ramp, 0.5, ramp, 0.1, ramp + 0.5 * noise)
-    np.testing.assert_allclose(standardised(told)[1], noise, atol=1e-5)
-    assert (explained(told) > 0.99).all()
-    untold = replace(told, prior_mean=np.zeros_like(told.sample))
-    assert explained(untold) == pytest.approx([0, 0])
-    everything, first, _ = statistics(told)
+    informed = level(ramp, 0.5, ramp, 0.1, ramp + 0.5 * noise)
+    np.testing.assert_allclose(standardised(informed)[1], noise, atol=1e-5)
+    assert (explained(informed) > 0.99).all()
+    uninformed = replace(informed, prior_mean=np.zeros_like(informed.sample))
+    assert explained(uninformed) == pytest.approx([0, 0])
+    everything, first, _ = statistics(informed)
     assert everything["channel"] == "all"
     assert everything["neighbours"] > 0.9 > 0.2 > abs(everything["neighbours_standardised"])
     assert everything["kl_bits"] == pytest.approx(2 * first["kl_bits"])
@@ -105,11 +105,11 @@ def test_levels_of_the_pln_are_what_it_codes():
 
 
 @pytest.fixture
-def deep(house):
+def deep(workspace):
     """A run of three codecs over three images; two have latents, the same."""
-    (house / "registry.yaml").write_text(REGISTRY)
-    run(house, ["grid", "deep", "twin"])
-    return house
+    (workspace / "registry.yaml").write_text(REGISTRY)
+    run(workspace, ["grid", "deep", "twin"])
+    return workspace
 
 
 def test_figures_of_a_run(deep):
@@ -127,8 +127,8 @@ def test_figures_of_a_run(deep):
         records = list(csv.DictReader(file))
     assert len(records) == 2 * 2 * (1 + 3)
     assert {record["point"] for record in records} == {"4.0", "64.0"}
-    level1 = next(r for r in records if r["level"] == "level1" and r["channel"] == "all")
-    assert float(level1["explained"]) > 0.9
+    low = next(r for r in records if r["level"] == "low" and r["channel"] == "all")
+    assert float(low["explained"]) > 0.9
 
 
 def test_images_that_are_not_there(deep):
@@ -165,13 +165,17 @@ def test_a_codec_that_changed_or_went_away_is_said(deep, monkeypatch):
     assert notices[2] == "twin: no results of im0 in the last evaluation; no cross-sections"
 
 
-def test_the_command(house):
-    (house / "registry.yaml").write_text(REGISTRY)
-    run(house, "deep", points=[8])
+def test_the_command(workspace):
+    (workspace / "registry.yaml").write_text(REGISTRY)
+    run(workspace, "deep", points=[8])
     code = "from toolkit.cli import main; main()"
     line = ["report", "--plugin", str(PLUGIN), "results", "--latents", "im2", "--pictures", "0"]
     done = subprocess.run(
-        [sys.executable, "-c", code, *line], cwd=house, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code, *line],
+        cwd=workspace,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert "results/report/latents/figure-4.3-deep.png" in done.stdout

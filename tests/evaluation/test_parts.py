@@ -20,9 +20,11 @@ from toolkit_evaluation.data import kodak
 from toolkit_evaluation.data.datasets import find_images
 from toolkit_evaluation.metrics.external import ProgramFailed, butteraugli, ssimulacra2
 from toolkit_evaluation.metrics.fidelity import ms_ssim, psnr, psnr_y, similarity_decibels, ssim
-from toolkit_evaluation.report.figure import rate_distortion_figure, save
-from toolkit_evaluation.results.bdrate import bd_rate, curve_of, matched_pairs, overlap, rising
+from toolkit_evaluation.results.bdrate import bd_rate, matched_pairs
+from toolkit_evaluation.results.curve import curve_of, overlap, rising
+from toolkit_evaluation.results.figure import save
 from toolkit_evaluation.results.reference import read_reference, read_references
+from toolkit_evaluation.results.row import Row
 from toolkit_evaluation.run.store import FolderStore
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -34,12 +36,16 @@ needs_kodak = pytest.mark.skipif(not (DATA / "kodak").is_dir(), reason="no Kodak
 # -- store --------------------------------------------------------------------
 
 
+def stored_row(key, image):
+    return Row(key=key, image=image, codec="grid", status="ok", metrics={"psnr": 30.0})
+
+
 @given(cut=st.integers(1, 60), rows=st.integers(1, 5))
 def test_a_torn_row_is_dropped_and_the_others_stay(tmp_path_factory, cut, rows):
     folder = tmp_path_factory.mktemp("store")
     with FolderStore(folder) as store:
         for number in range(rows):
-            store.add({"key": f"k{number}", "text": "é" * 30})
+            store.add(stored_row(f"k{number}", "é" * 30))
     path = folder / "rows.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole[:-cut])
@@ -47,21 +53,24 @@ def test_a_torn_row_is_dropped_and_the_others_stay(tmp_path_factory, cut, rows):
     with FolderStore(folder, notices.append) as store:
         assert store.get(f"k{rows - 1}") is None
         assert all(store.get(f"k{n}") for n in range(rows - 1))
-        store.add({"key": f"k{rows - 1}", "text": "é" * 30})
+        store.add(stored_row(f"k{rows - 1}", "é" * 30))
     assert len(notices) == 1
     assert path.read_bytes() == whole
 
 
 def test_a_line_that_is_no_row_is_left_out(tmp_path):
     with FolderStore(tmp_path) as store:
-        store.add({"key": "a", "n": 1})
+        store.add(stored_row("a", "one"))
     with open(tmp_path / "rows.jsonl", "ab") as file:
-        file.write(b'{"key": "b", "n"\xff\n[1]\n{"no": "key"}\n{"key": "a", "n": 2}\n')
+        file.write(b'{"key": "b", "n"\xff\n[1]\n{"no": "key"}\n')
+        later = stored_row("a", "two").to_dict()
+        file.write(json.dumps(later).encode() + b"\n")
+        file.write(json.dumps(later | {"bpp": "much"}).encode() + b"\n")
     notices = []
     with FolderStore(tmp_path, notices.append) as store:
-        assert store.get("a") == {"key": "a", "n": 2}
+        assert store.get("a") == stored_row("a", "two")
         assert store.get("b") is None
-    assert len(notices) == 3
+    assert len(notices) == 4
 
 
 def test_a_store_where_nothing_can_be_written(tmp_path):
@@ -204,14 +213,19 @@ def test_rising_is_strict_and_keeps_the_best(points):
 
 def rows(codec, factor, image="a"):
     return [
-        {
-            "image": image, "codec": codec, "point": n, "status": "ok", "bpp": factor * 2**n,
-            "psnr": 25.0 + 3 * n, "ms_ssim": 1 - 10 ** -(0.8 + 0.3 * n), "pixels_sha256": image,
-            "theoretical_bpp": factor * 2**n / 2 if codec == "pln" else None,
-            "theoretical_psnr": 25.0 + 3 * n, "theoretical_ms_ssim": None,
-        }
+        Row(
+            key=f"{codec} {image} {n}",
+            image=image,
+            codec=codec,
+            point=float(n),
+            status="ok",
+            bpp=factor * 2**n,
+            metrics={"psnr": 25.0 + 3 * n, "ms_ssim": 1 - 10 ** -(0.8 + 0.3 * n)},
+            theoretical_bpp=factor * 2**n / 2 if codec == "pln" else None,
+            theoretical_psnr=25.0 + 3 * n,
+        )
         for n in range(5)
-    ]  # fmt: skip
+    ]
 
 
 def test_bd_rates_of_a_table():
@@ -241,7 +255,7 @@ def test_matched_pairs_are_at_the_anchors_qualities():
 def test_reference_curves():
     usual = read_references(PUBLISHED)
     assert [curve.name for curve in usual] == ["JPEG", "BPG 4:4:4", "hyperprior (MSE)", "VTM"]
-    assert usual[0].points[0]["bpp"] == pytest.approx(0.22115, abs=1e-5)
+    assert usual[0].points[0].bpp == pytest.approx(0.22115, abs=1e-5)
 
 
 def test_reference_files_that_are_none(tmp_path):
@@ -258,7 +272,7 @@ def test_figures_are_reproducible(tmp_path):
     table = Table(rows("jpeg", 0.1) + rows("pln", 0.06))
     for kind in ("svg", "png"):
         for name in ("a", "b"):
-            save(rate_distortion_figure(table), tmp_path / f"{name}.{kind}")
+            save(table.figure(), tmp_path / f"{name}.{kind}")
         assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
     text = (tmp_path / "a.svg").read_text()
     assert "pln, theoretical" in text

@@ -10,13 +10,13 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from evaluation_workspace import add_image, house, run
+from evaluation_workspace import add_image, run, workspace
 
 from toolkit.errors import MissingError
 from toolkit.plugin.loader import load_plugins
 from toolkit_evaluation.metrics import perceptual
 
-__all__ = ["house"]  # a fixture
+__all__ = ["workspace"]  # a fixture
 
 STATES = {
     "alexnet": ("features", [(0, 64, 3, 11), (3, 192, 64, 5), (6, 384, 192, 3), (8, 256, 384, 3),
@@ -88,23 +88,23 @@ def test_pixels_reach_the_network_in_its_range(metric, monkeypatch, tmp_path):
         assert metric.network.alpha.tolist() == [1, 1]  # its own weights, beside its code
 
 
-def test_weights_that_are_missing_are_said_before_a_run(metric, house, monkeypatch, tmp_path):
+def test_weights_that_are_missing_are_said_before_a_run(metric, workspace, monkeypatch, tmp_path):
     stand_in(monkeypatch, tmp_path, Largest)
     monkeypatch.setitem(sys.modules, "torchvision", sys.modules["lpips"])
     with pytest.raises(MissingError, match=f"needs torchvision's weights of {metric.backbone}"):
-        run(house, points=[8], metrics=["psnr", metric.name])
-    assert not (house / "results").exists()
+        run(workspace, points=[8], metrics=["psnr", metric.name])
+    assert not (workspace / "results").exists()
 
 
-def test_a_run_with_it(metric, house, monkeypatch, tmp_path):
+def test_a_run_with_it(metric, workspace, monkeypatch, tmp_path):
     put_weights(metric, tmp_path)
     stand_in(monkeypatch, tmp_path, Largest)
     monkeypatch.setitem(sys.modules, "torchvision", sys.modules["lpips"])
-    add_image(house / "large.png", 3, shape=(48, 56, 3))
-    table = run(house, images="large.png", points=[8, 64], metrics=["psnr", metric.name])
-    fine, coarse = (row[metric.name] for row in table.rows)
+    add_image(workspace / "large.png", 3, shape=(48, 56, 3))
+    table = run(workspace, images="large.png", points=[8, 64], metrics=["psnr", metric.name])
+    fine, coarse = (row.metrics[metric.name] for row in table.rows)
     assert 0 < fine < coarse
-    assert table.means[0][metric.name] == fine
+    assert table.means[0].value(metric.name) == fine
 
 
 def test_packages_that_are_broken_or_missing(metric, monkeypatch, tmp_path):

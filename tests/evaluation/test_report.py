@@ -19,7 +19,7 @@ from PIL import Image
 
 from toolkit.errors import InputError, UnknownName
 from toolkit.plugin.loader import load_plugins
-from toolkit_evaluation import evaluate
+from toolkit_evaluation import EvaluationSettings, evaluate
 from toolkit_evaluation.report.page import ReportSettings, write_report
 from toolkit_evaluation.results.reference import read_reference
 from toolkit_evaluation.run.recorded import read_run
@@ -35,21 +35,22 @@ presets:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """A run over three images, one of which fails, files kept."""
-    house = tmp_path_factory.mktemp("report")
-    (house / "registry.yaml").write_text(REGISTRY)
-    (house / "images").mkdir()
+    workspace = tmp_path_factory.mktemp("report")
+    (workspace / "registry.yaml").write_text(REGISTRY)
+    (workspace / "images").mkdir()
     waves = np.add.outer(np.sin(np.arange(180) / 9), np.cos(np.arange(200) / 7))
     for number in range(3):
         noise = np.random.default_rng(number).normal(0, 12, (180, 200, 3))
         pixels = np.clip(128 + 50 * waves[:, :, None] + noise, 0, 255).astype(np.uint8)
         pixels.flat[0] = evaluation_plugin.RAISES if number == 2 else 100
-        Image.fromarray(pixels).save(house / "images" / f"im<{number}>.png")
+        Image.fromarray(pixels).save(workspace / "images" / f"im<{number}>.png")
     plugins = load_plugins([Path(evaluation_plugin.__file__)])
     evaluate(
-        ["grid", "fine"], house / "images", plugins=plugins, registry=house / "registry.yaml",
-        out=house / "results", keep_files=house / "kept", notice=lambda text: None,
+        ["grid", "fine"], workspace / "images",
+        EvaluationSettings(out=workspace / "results", keep_files=workspace / "kept"),
+        plugins=plugins, registry=workspace / "registry.yaml", notice=lambda text: None,
     )  # fmt: skip
-    return house / "results"
+    return workspace / "results"
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +77,12 @@ def test_exports(page, results):
     with (page.parent / "rows.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(table.rows) == 24
-    assert rows[0]["parts.level1"]
-    assert float(rows[0]["psnr"]) == table.rows[0]["psnr"]
+    assert rows[0]["parts.low"]
+    assert float(rows[0]["psnr"]) == table.rows[0].psnr
     curve = read_reference(page.parent / "compressai" / "grid.json")
     assert curve.name == "grid"
-    means = [mean for mean in table.means if mean["codec"] == "grid"]
-    assert [p["bpp"] for p in curve.points] == sorted(mean["bpp"] for mean in means)
+    means = [mean for mean in table.means if mean.codec == "grid"]
+    assert [p.bpp for p in curve.points] == sorted(mean.value("bpp") for mean in means)
 
 
 def test_codec_compare_batches(page, results):
@@ -90,12 +91,12 @@ def test_codec_compare_batches(page, results):
     batch = json.loads((page.parent / batches[1][0]).read_bytes())
     assert len(batch["constant_descriptions"]) == len(batch["constant_values"])
     names = [next(iter(field)) for field in batch["field_descriptions"]]
-    good = [row for row in read_run(results).table.rows if row["codec"] == "fine"]
-    good = [row for row in good if row["status"] == "ok"]
+    good = [row for row in read_run(results).table.rows if row.codec == "fine"]
+    good = [row for row in good if row.ok]
     assert len(batch["field_values"]) == len(good) == 8
     first = dict(zip(names, batch["field_values"][0], strict=True))
-    assert first["encoded_size"] == good[0]["bytes"]
-    assert first["msssim"] == good[0]["ms_ssim"]
+    assert first["encoded_size"] == good[0].bytes
+    assert first["msssim"] == good[0].ms_ssim
     assert first["quality"] == 4
 
 
@@ -118,7 +119,7 @@ def test_the_newest_version_of_a_codec_counts(results, tmp_path):
         file.write(json.dumps(newer) + "\n")
     notices = []
     recorded = read_run(tmp_path / "run", notices.append)
-    assert [r["bpp"] for r in recorded.table.rows if r["codec"] == newer["codec"]] == [99.0]
+    assert [r.bpp for r in recorded.table.rows if r.codec == newer["codec"]] == [99.0]
     assert "12 rows of earlier options or weights are left out" in notices
 
 
@@ -165,7 +166,7 @@ def test_thesis_figures(results, tmp_path):
     names = ["4.1-im<0>", "4.1-im<1>", "4.1-mean", "4.2", "4.9"]
     assert [path.name for path in paths] == [f"figure-{name}.png" for name in names]
     text = (tmp_path / "out" / "figure-4.1-mean.svg").read_text()
-    assert "thesis: PLN" in text
+    assert "thesis: pln" in text
     assert "grid, theoretical" in text
     (tmp_path / "thesis_kodim01_notebook.csv").write_text("model\nladder\n")
     with pytest.raises(InputError, match="columns model, bpp"):

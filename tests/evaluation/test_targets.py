@@ -1,4 +1,4 @@
-"""Targets with real codecs: quality in whole numbers, a knob that runs down, a learned codec."""
+"""Targets with real codecs: whole numbers, a parameter that runs down, a learned codec."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from toolkit.plugin.loader import load_plugins
-from toolkit_evaluation import evaluate
+from toolkit_evaluation import EvaluationSettings, evaluate
 from toolkit_evaluation.data.datasets import sample_paths
 
 PLUGINS = load_plugins()
@@ -30,15 +30,22 @@ def test_rate_and_quality_are_met_and_hardly_exceeded(photograph, preset, bpp, p
     codec = PLUGINS.codec(preset.partition("-")[0])
     if codec.missing():
         pytest.skip(f"{preset} needs {codec.missing()}")
-    table = evaluate(preset, photograph, plugins=PLUGINS, target_bpp=[bpp], target_psnr=[psnr])
+    table = evaluate(
+        preset,
+        photograph,
+        EvaluationSettings(target_bpp=[bpp], target_psnr=[psnr]),
+        plugins=PLUGINS,
+    )
     at_rate, at_quality = table.rows
-    assert at_rate["error"] is at_quality["error"] is None
-    assert 0.85 * bpp < at_rate["bpp"] <= bpp
-    assert psnr <= at_quality["psnr"] < psnr + 0.6
+    assert at_rate.error is at_quality.error is None
+    assert 0.85 * bpp < at_rate.bpp <= bpp
+    assert psnr <= at_quality.psnr < psnr + 0.6
     # the next point would have missed it
     if codec.knob.integer:
         step = 1 if codec.knob.more_bits == "up" else -1
-        points = [at_rate["point"] + step, at_quality["point"] - step]
-        beyond = evaluate(preset, photograph, plugins=PLUGINS, points=points).rows
-        assert beyond[0]["bpp"] > bpp
-        assert beyond[1]["psnr"] < psnr
+        points = [at_rate.point + step, at_quality.point - step]
+        beyond = evaluate(
+            preset, photograph, EvaluationSettings(points=points), plugins=PLUGINS
+        ).rows
+        assert beyond[0].bpp > bpp
+        assert beyond[1].psnr < psnr

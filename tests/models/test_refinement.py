@@ -15,6 +15,7 @@ from PIL import Image
 
 import toolkit
 from toolkit.cli import main
+from toolkit.codec import search
 from toolkit.codec.base import Codec
 from toolkit.entropy_model import refinement as refining
 from toolkit.entropy_model.base import Size
@@ -26,7 +27,6 @@ from toolkit.format.weights import load_weights
 from toolkit.plugin.loader import load_plugins
 from toolkit.sampling.ladder import sample_ladder
 from toolkit_evaluation.data.datasets import sample_paths
-from toolkit_evaluation.run import target
 
 Pixels = NDArray[np.uint8]
 MODEL = load_plugins().entropy_model("pln")
@@ -270,7 +270,7 @@ def test_a_wanted_size_goes_with_refinement(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(target, "STEPS", 3)
+    monkeypatch.setattr(search, "STEPS", 3)
     out = tmp_path / "a.qf"
     arguments = ("--codec", preset, "--refinement-steps", 1, "--target-bytes", 900, "--json")
     assert run("encode", photo, out, *arguments) == 0

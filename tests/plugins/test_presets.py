@@ -21,15 +21,15 @@ PRESETS = """\
 presets:
   base:
     codec: pln
-    options: {level1: {sampler: greedy, bits: 9}, seed: 3}
+    options: {levels: {level1: {sampler: greedy, bits: 9}}, seed: 3}
     sweep: [0, 0.5, 1]
   child:
     extends: base
     summary: one option differs
-    options: {level1: {bits: 8}}
+    options: {levels: {level1: {bits: 8}}}
   other:
     extends: base
-    options: {level1: {sampler: trellis}}
+    options: {levels: {level1: {sampler: trellis}}}
     sweep: [0.25]
 """
 
@@ -47,23 +47,25 @@ def registry(tmp_path: Path, text: str):  # type: ignore[no-untyped-def]
 
 def test_extends_merges_options_key_by_key(tmp_path: Path) -> None:
     child = registry(tmp_path, PRESETS).preset("child")
-    assert child.options == {"level1": {"sampler": "greedy", "bits": 8}, "seed": 3}
+    assert child.options == {"levels": {"level1": {"sampler": "greedy", "bits": 8}}, "seed": 3}
     assert child.sweep == (0, 0.5, 1)
     assert child.codec == "pln"
 
 
 def test_another_sampler_brings_its_own_options(tmp_path: Path) -> None:
-    assert registry(tmp_path, PRESETS).preset("other").options["level1"] == {"sampler": "trellis"}
+    assert registry(tmp_path, PRESETS).preset("other").options["levels"]["level1"] == {
+        "sampler": "trellis"
+    }
 
 
 def test_overrides_change_the_identity_and_only_where_they_change_options(tmp_path: Path) -> None:
     presets = registry(tmp_path, PRESETS)
     plain = presets.preset("child")
-    assert presets.preset("child", {"level1.bits": 8}).identity == plain.identity
-    changed = presets.preset("child", {"level1.bits": 7})
-    assert changed.options["level1"]["bits"] == 7
+    assert presets.preset("child", {"levels.level1.bits": 8}).identity == plain.identity
+    changed = presets.preset("child", {"levels.level1.bits": 7})
+    assert changed.options["levels"]["level1"]["bits"] == 7
     assert changed.identity != plain.identity
-    assert presets.preset("child").options["level1"]["bits"] == 8
+    assert presets.preset("child").options["levels"]["level1"]["bits"] == 8
 
 
 @pytest.mark.parametrize(
@@ -168,9 +170,9 @@ def test_options_are_checked_before_weights_are_looked_for(
         ({"sed": 1}, "no option 'sed'; nearest: seed"),
         ({"seed": 256}, "seed"),
         ({"seed": "x"}, "seed"),
-        ({"level1.bitz": 4}, "no option 'bitz'; nearest: bits"),
-        ({"level1.bits": 99}, "level1: .*bits"),
-        ({"level1": {"sampler": "greedi"}}, "no sampler 'greedi'; nearest: greedy"),
+        ({"levels.level1.bitz": 4}, "no option 'bitz'; nearest: bits"),
+        ({"levels.level1.bits": 99}, "level1: .*bits"),
+        ({"levels.level1": {"sampler": "greedi"}}, "no sampler 'greedi'; nearest: greedy"),
     ]:
         with pytest.raises(UsageError, match=message):
             open_codec(plugins, presets.preset("base", {**no_weights, **overrides}))

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from toolkit.errors import UsageError
 from toolkit.format.errors import BadFile, BadStream
 from toolkit.plugin.loader import Plugins, load_plugins
 from toolkit.plugin.presets import load_registry, open_codec
@@ -19,10 +20,11 @@ from toolkit.sampling.choice import SamplerChoice
 from toolkit.sampling.coding.bits import BitReader, BitWriter
 from toolkit.sampling.coding.integers import read_integers, write_integers
 from toolkit.sampling.contract import Sampler, kl_bits
-from toolkit.sampling.figure_of_merit import Merit, figure_of_merit
+from toolkit.sampling.figure_of_merit import FigureOfMerit, figure_of_merit
 from toolkit.sampling.randomness import SharedRandom
 from toolkit.testing import check_sampler
 from toolkit_evaluation.data.synthetic import synthetic_level
+from toolkit_plugins.samplers.importance import Importance, ImportanceOptions
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "blocks"
 CASES: dict[str, dict[str, Any]] = {
@@ -44,7 +46,7 @@ def sampler(options: dict[str, Any]) -> Sampler:
     return SamplerChoice.from_options(PLUGINS, options, "test").build()
 
 
-def merit(shape: tuple[int, int, int], top: float = 5.0, **options: Any) -> Merit:
+def merit(shape: tuple[int, int, int], top: float = 5.0, **options: Any) -> FigureOfMerit:
     d, r = synthetic_level(shape, top, variation=0.3)
     coded = sampler(options).encode(d, r, SharedRandom(1, 0))
     return figure_of_merit(d, r, coded.values, 8 * len(coded.data))
@@ -92,6 +94,50 @@ def test_any_bytes_give_a_sample_or_a_named_error(case: str, data: bytes) -> Non
         return
     assert values.shape == (3, 8, 11)
     assert np.isfinite(values).all()
+
+
+def correlations_of_blocks(d: np.ndarray, r: np.ndarray) -> np.ndarray:
+    """Of the log weights of pairs of blocks of one shape, over all candidates."""
+    random = SharedRandom(1, 0)
+    one = Importance(ImportanceOptions(bits=12))
+    layout = one.layouts().write(BitWriter(), d, r, 1.0, random)
+    found = []
+    for target in one._targets(layout, one._blocks(layout, random), d, r, random):
+        if len(target.numbers) > 20:
+            a, b = target.log_weights()
+            book = target.books.get(0, 1 << 12, target.width)
+            real = np.arange(target.width) < target.lengths[:, None]
+            log_weights = (a * real) @ book.squares.T + (b * real * target.signs()) @ book.draws.T
+            pairs = np.corrcoef(log_weights[:200])
+            found.append(pairs[np.triu_indices(len(pairs), 1)])
+    return np.concatenate(found)
+
+
+@pytest.mark.parametrize("r", [0.5, 0.7, 0.8])
+def test_log_weights_of_blocks_with_equal_targets_correlate(r: float) -> None:
+    """Signs turn the linear part of log weights, a x^2 is alike in all blocks: of the variance
+    2 a^2 + b^2, 2 a^2 is shared, for a calibrated prior (d^2 = 1 - r^2) (1 - r^2) / (3 - r^2)."""
+    d = np.full((2, 40, 40), np.sqrt(1 - r * r), np.float32)
+    pairs = correlations_of_blocks(d, np.full_like(d, r))
+    assert pairs.mean() == pytest.approx((1 - r * r) / (3 - r * r), abs=0.02)
+
+
+def test_log_weights_of_blocks_of_a_level_correlate() -> None:
+    assert 0.1 < correlations_of_blocks(*synthetic_level((128, 32, 48))).mean() < 0.2
+
+
+def test_the_thesis_preset_is_as_printed() -> None:
+    """Algorithms 2, 3 and 5; sections 3.4.3 and 4."""
+    registry = load_registry(PLUGINS, Path(__file__).parents[2] / "registry.yaml")
+    levels = registry.preset("pln-isgs-thesis").options["levels"]
+    level1 = {"sampler": "greedy", "steps": 30, "bits": 14, "score": "final", "shards": "equal"}
+    level2 = {"sampler": "importance", "bits": 20, "width": 16, "outlier": 12, "choice": "sampled"}
+    for name, printed in (("level1", level1), ("level2", level2)):
+        printed |= {"blocks": "sent", "refine": False}
+        assert printed.items() <= levels[name].items()
+        choice = SamplerChoice.from_options(PLUGINS, levels[name], name)
+        assert choice.config()["rate"] == 1
+        assert not choice.common.refine
 
 
 @each_case
@@ -170,7 +216,7 @@ def test_more_draws_and_the_largest_weight_lose_less() -> None:
 
 
 def test_slack_brings_the_sample_nearer_to_the_target() -> None:
-    """With more draws than 2^KL, the law of importance sampling tends to the target."""
+    """With more draws than 2^KL, the distribution of importance sampling tends to the target."""
     d, r = np.full((4, 40, 40), 1.2, np.float32), np.full((4, 40, 40), 0.5, np.float32)
     widths = []
     for slack in (0, 6):
@@ -223,7 +269,7 @@ def test_rate_follows_its_option() -> None:
 def test_targets_that_are_none(bad: float) -> None:
     d, r = np.zeros((1, 2, 2), np.float32), np.ones((1, 2, 2), np.float32)
     r[0, 1, 1] = bad
-    with pytest.raises(ValueError, match="finite"):
+    with pytest.raises(UsageError, match="finite"):
         sampler(CASES["greedy"]).encode(d, r, SharedRandom(0, 0))
 
 
@@ -280,4 +326,4 @@ def test_golden_streams(path: Path) -> None:
 
 
 def test_golden_streams_are_there() -> None:
-    assert len(list(GOLDEN.glob("*.json"))) >= 36
+    assert len(list(GOLDEN.glob("*.json"))) >= 46

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from toolkit.format.errors import BadStream
 from toolkit.options import Options
+from toolkit.plugin.loader import load_plugins
 from toolkit.sampling.contract import Array, CodedSample, Sampler
 from toolkit.sampling.randomness import SharedRandom
 from toolkit.testing import ConformanceError, check_sampler
@@ -63,8 +66,8 @@ def test_sound_sampler_passes():
     assert report.targets >= 30
     assert report.damaged == 40
     assert report.checks[-1] == "threads"
-    assert report.merit is not None
-    assert report.merit.bits == 8 * 32 * 16 * 24
+    assert report.figure_of_merit is not None
+    assert report.figure_of_merit.bits == 8 * 32 * 16 * 24
     assert "Rejection" in str(report)
     assert "exactness" not in report.checks
 
@@ -288,6 +291,47 @@ def test_encoder_that_raises():
             return super().encode(d, r, random)
 
     refused(Fails, "encoding", r"wide, s = 3 .*ZeroDivisionError \(width\)")
+
+
+def test_the_smallest_sampler_that_passes():
+    """What the README shows: a plugin of 33 lines."""
+    plugins = load_plugins([Path(__file__).with_name("best16.py")])
+    report = check_sampler("best16", plugins=plugins)
+    assert report.targets >= 200
+    assert report.figure_of_merit is not None
+    assert report.figure_of_merit.bits == 4 * 32 * 16 * 24
+    assert report.refused > 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "check", "message"),
+    [
+        ("odd", "encoding", r"KL 0 \(1, 1, 1\): encode raised ValueError.*reshape"),
+        ("long", "end of stream", "1 bytes too many: decode raised ValueError"),
+    ],
+)
+def test_nibbles_packed_by_hand(fault: str, check: str, message: str):
+    """The faults of a sampler that packs two indices a byte: no odd levels, no look at lengths."""
+
+    class ByHand(Sampler):
+        def encode(self, d: Array, r: Array, random: SharedRandom) -> CodedSample:
+            draws = random.normals(0, np.arange(16), d.size)
+            weights = draws**2 - ((draws - d.ravel()) / r.ravel()) ** 2
+            best = weights.argmax(axis=0).astype(np.uint8)
+            if fault == "long":
+                best = np.append(best, np.zeros(d.size % 2, np.uint8))
+            data = (best[0::2] | best[1::2] << 4).tobytes()
+            return CodedSample(data, self.decode(data, d.shape, random))  # type: ignore[arg-type]
+
+        def decode(self, data: bytes, shape: Shape, random: SharedRandom) -> Array:
+            pairs = np.frombuffer(data, np.uint8)
+            best = np.stack([pairs & 15, pairs >> 4], axis=1).ravel()
+            if len(best) == np.prod(shape) + 1:
+                best = best[:-1]
+            draws = random.normals(0, np.arange(16), best.size)
+            return draws[best, np.arange(best.size)].reshape(shape)
+
+    refused(ByHand, check, message)
 
 
 def test_by_name(tmp_path):

@@ -1,4 +1,4 @@
-"""Refinement of the prior, in front of any sampler."""
+"""Prior refinement, in front of any sampler."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from hypothesis import strategies as st
 from toolkit.errors import UsageError
 from toolkit.format.errors import BadStream
 from toolkit.plugin.loader import load_plugins
+from toolkit.sampling.capabilities import CountsIndices, FitsBytes
 from toolkit.sampling.choice import SamplerChoice, pack_choice, read_choice
 from toolkit.sampling.figure_of_merit import figure_of_merit
-from toolkit.sampling.prior_refinement import Refined, choose_refinement
+from toolkit.sampling.prior_refinement import PriorRefined, choose_refinement, refine_prior
 from toolkit.sampling.randomness import SharedRandom
 from toolkit_evaluation.data.synthetic import synthetic_level
+from toolkit_plugins.samplers.trellis.sampler import Trellis, TrellisOptions
 
 SHAPE = (16, 16, 20)
 
 
-def refined(name: str = "trellis", **options: object) -> Refined:
+def refined(name: str = "trellis", **options: object) -> PriorRefined:
     values = {"sampler": name, "refine": True, **options}
     sampler = SamplerChoice.from_options(load_plugins(), values, "test").build()
-    assert isinstance(sampler, Refined)
+    assert isinstance(sampler, PriorRefined)
     return sampler
 
 
@@ -54,9 +56,9 @@ def test_round_trip_and_gain(name: str):
 
 def test_calibrated_prior_is_left_alone():
     d, r = synthetic_level(SHAPE, top=1.0, variation=0.0)
-    means, scales = choose_refinement(d * 0, np.ones_like(r))
-    assert not means.any()
-    assert not scales.any()
+    none = choose_refinement(d * 0, np.ones_like(r))
+    assert not none.means.any()
+    assert not none.scales.any()
     plain = refined().inner.encode(d * 0, np.ones_like(r), SharedRandom(0, 1)).data
     assert refined().encode(d * 0, np.ones_like(r), SharedRandom(0, 1)).data == b"\0" + plain
 
@@ -65,17 +67,53 @@ def test_refinement_is_the_nearest_to_the_moments():
     d = np.full((2, 30, 30), 0.5, np.float32)
     d[1] = -1.25
     r = np.full(d.shape, 0.25, np.float32)
-    means, scales = choose_refinement(d, r)
-    assert means.tolist() == [16, -40]
-    assert scales.tolist() == [-16, -16]
+    refinement = choose_refinement(d, r)
+    assert refinement.means.tolist() == [16, -40]
+    assert refinement.scales.tolist() == [-16, -16]
 
 
 def test_budget_passes_through():
     d, r = wrong_prior()
     coded = refined(nu=8).encode_within(d, r, SharedRandom(0, 1), 700)
     assert len(coded.data) == 700
-    with pytest.raises(UsageError, match="within a number of bytes"):
-        refined("greedy").encode_within(d, r, SharedRandom(0, 1), 700)
+    assert isinstance(refined(), FitsBytes)
+
+
+def test_index_counts_pass_through():
+    """Those of the refined targets."""
+    d, r = wrong_prior()
+    sampler = refined("rejection", bits=4)
+    assert isinstance(sampler, CountsIndices)
+    counts = sampler.count_indices(d, r, SharedRandom(0, 1))
+    target = choose_refinement(d, r).target(d, r)
+    behind = sampler.inner.count_indices(*target, SharedRandom(0, 1))  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(counts, behind)
+    assert not np.array_equal(counts, sampler.inner.count_indices(d, r, SharedRandom(0, 1)))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", sorted(load_plugins().samplers))
+def test_what_a_sampler_can_do_it_can_behind_a_refinement(name: str):
+    sampler = refined(name)
+    inner = sampler.inner
+    for capability in (FitsBytes, CountsIndices):
+        assert isinstance(sampler, capability) == isinstance(inner, capability)
+    assert sampler.exact == inner.exact
+    assert sampler.options == inner.options
+    sampler.threads = 3
+    assert sampler.threads == getattr(inner, "threads", None)
+
+
+def test_a_sampler_that_fits_bytes_and_counts_indices_does_both_behind_a_refinement():
+    class Both(Trellis):
+        def count_indices(self, d, r, random):
+            return np.array([d.size])
+
+    sampler = refine_prior(Both(TrellisOptions(nu=8)))
+    assert isinstance(sampler, FitsBytes)
+    assert isinstance(sampler, CountsIndices)
+    d, r = wrong_prior()
+    assert sampler.count_indices(d, r, SharedRandom(0, 1)) == [d.size]
+    assert len(sampler.encode_within(d, r, SharedRandom(0, 1), 700).data) == 700
 
 
 @given(st.binary(max_size=200))
@@ -119,6 +157,25 @@ def test_choice_is_kept_in_files(refine: bool):
     assert rest == b"rest"
 
 
+def test_choices_in_released_files_are_the_same_bytes():
+    """Prior refinement stands at place -1, options of the sampler at theirs."""
+    plugins = load_plugins()
+    for values, data in (
+        ({"sampler": "trellis"}, "00"),
+        ({"sampler": "trellis", "refine": True}, "0381ffc3"),
+        ({"sampler": "trellis", "refine": True, "nu": 14}, "0582000effc3"),
+    ):
+        choice = SamplerChoice.from_options(plugins, values, "test")
+        assert pack_choice(choice).hex() == data
+        assert read_choice(plugins, "tc", bytes.fromhex(data))[0] == choice
+
+
+@pytest.mark.parametrize("data", ["0381fec3", "03810fc3", "0381ff07", "0281ff", "0501020304ff"])
+def test_choices_that_no_encoder_wrote(data: str):
+    with pytest.raises(BadStream, match="options can't be read"):
+        read_choice(load_plugins(), "tc", bytes.fromhex(data))
+
+
 def test_option_is_true_or_false():
-    with pytest.raises(UsageError, match="'refine' is true or false, not 3"):
+    with pytest.raises(UsageError, match="Expected `bool`, got `int` - at `refine`"):
         refined(refine=3)

@@ -1,4 +1,4 @@
-"""Shared randomness: pinned, addressable, and of the law it claims."""
+"""Shared randomness: pinned, addressable, and of the distribution it claims."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def test_conformance() -> None:
 @pytest.mark.parametrize("bits", [1, 3, 8])
 @pytest.mark.parametrize(("d", "r"), [(0.0, 1.0), (0.4, 1.6), (-2.0, 0.5), (1.0, 0.1), (5.0, 0.7)])
 def test_exact_with_any_budget(bits: int, d: float, r: float) -> None:
-    """What is sent by value after too many draws is of the right law, too."""
+    """What is sent by value after too many draws has the right distribution, too."""
     shape = (2, 60, 100)
     coded = rejection(bits).encode(
         np.full(shape, d, np.float32), np.full(shape, r, np.float32), SharedRandom(3, 0)
@@ -60,7 +60,7 @@ def test_what_is_left_of_the_target(d: float, r: float, s: float) -> None:
     x = np.linspace(d - 9 * r, d + 9 * r, 20_001)
     rest = np.maximum(norm.pdf(x, d, r) - s * norm.pdf(x), 0)
     expected = trapezoid(rest, x)
-    left = mass_left(np.array([d]), np.array([r]), np.array([s]))[0]
+    left = float(mass_left(d, r, s, -np.inf, np.inf))
     assert abs(left - expected) < 1e-4
 
 
@@ -116,7 +116,7 @@ def test_cut_streams_are_refused() -> None:
 def test_targets_that_are_none(bad: float) -> None:
     d, r = np.zeros((1, 2, 2), np.float32), np.ones((1, 2, 2), np.float32)
     r[0, 1, 1] = bad
-    with pytest.raises(ValueError, match="finite"):
+    with pytest.raises(UsageError, match="finite"):
         rejection().encode(d, r, SharedRandom(0, 0))
 
 
@@ -135,7 +135,7 @@ def test_the_preset_codes_pictures() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where counts are looked for; ``mine`` are those of a made-up level."""
+    """Where counts are looked for; ``mine`` are those of a synthetic level."""
     monkeypatch.setenv("TOOLKIT_COUNTS", str(tmp_path))
     d, r = synthetic_level((64, 24, 24), seed=5)
     table = rejection(6).count_indices(d, r, SharedRandom(9, 0))

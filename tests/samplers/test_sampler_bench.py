@@ -143,9 +143,11 @@ from toolkit_evaluation.samplers.bench import Contender
 from toolkit_evaluation.samplers.scaling import scaling_rows
 
 class Codec:
-    choices = {"level1": SamplerChoice.from_options(load_plugins(), json.loads(sys.argv[1]), "")}
+    choice = SamplerChoice.from_options(load_plugins(), json.loads(sys.argv[1]), "")
+    def sampler_names(self):
+        return [self.choice.spec.name] * 2
     def samplers(self):
-        return dict.fromkeys(("level2", "level1"), self.choices["level1"].build())
+        return dict.fromkeys(("upper", "lower"), self.choice.build())
 
 rows = scaling_rows([Contender("", Codec(), ())], json.loads(sys.argv[2]))
 print(json.dumps(rows))

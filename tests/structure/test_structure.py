@@ -18,6 +18,8 @@ PACKAGES = {
 }
 LONGEST = 400
 LINES_ALIKE = 6
+FILES_OF_OTHERS = {"toolkit_evaluation.results.reference", "toolkit_evaluation.results.row"}
+"""They read published tables, and rows of before, by the names that are in them."""
 
 
 def modules() -> dict[str, Path]:
@@ -104,7 +106,7 @@ def test_the_host_and_the_harness_name_no_model() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
         for name, path in MODULES.items()
-        if not name.startswith("toolkit_plugins")
+        if not name.startswith("toolkit_plugins") and name not in FILES_OF_OTHERS
         for number, line in enumerate(_without_docs(path), 1)
         if named.search(line)
     ]

@@ -22,7 +22,7 @@ from toolkit.options import Options
 from toolkit.plugin.specs import CodecSpec, Knob, MetricSpec
 from toolkit.threads import threads_allowed
 
-RAISES, DIES, HANGS, WRONG_SHAPE, DIFFERS, NO_SHOW = 1, 2, 3, 4, 5, 6
+RAISES, DIES, HANGS, WRONG_SHAPE, DIFFERS, NOT_RECONSTRUCTED = 1, 2, 3, 4, 5, 6
 """Values of an image's first byte, and what becomes of the image."""
 
 
@@ -65,19 +65,19 @@ class Grid(Codec):
         shape = np.array(pixels.shape, "<u2").tobytes()
         data = bytes([step]) + shape + zlib.compress(values.astype(np.uint8), self.options.level)
 
-        def show():
-            if fault == NO_SHOW:
+        def reconstruct():
+            if fault == NOT_RECONSTRUCTED:
                 raise RuntimeError("nothing to see")
-            return self._shown(data).pixels ^ (fault == DIFFERS)
+            return self._decoded(data).pixels ^ (fault == DIFFERS)
 
-        parts = {"header": 56.0, "level2": 8.0, "level1": 8.0 * (len(data) - 8)}
-        return Encoded(data, show, parts, {"level1": 3.0}, coder_seconds=1e-6)
+        parts = {"header": 56.0, "top.side": 3.0, "top": 5.0, "low": 8.0 * (len(data) - 8)}
+        return Encoded(data, reconstruct, parts, {"top": 1.0, "low": 3.0}, coder_seconds=1e-6)
 
     def decode(self, data, settings=DecodeSettings()):
         note("GRID_PROCESSES", f"decode {os.getpid()} {threads_allowed()} {tasks()}")
-        return self._shown(data)
+        return self._decoded(data)
 
-    def _shown(self, data):
+    def _decoded(self, data):
         shape = tuple(np.frombuffer(data[1:7], "<u2").astype(int))
         try:
             values = np.frombuffer(zlib.decompress(data[7:]), np.uint8).reshape(shape)
@@ -97,9 +97,9 @@ class Grid(Codec):
             return None
         noise = np.random.default_rng(0).normal(size=(3, 4, 6)).astype(np.float32)
         ones = np.ones_like(noise)
-        top = LatentLevel("level2", 0 * ones, ones, noise, ones / 2, noise)
+        top = LatentLevel("top", 0 * ones, ones, noise, ones / 2, noise)
         ramp = np.arange(24, dtype=np.float32).reshape(1, 4, 6) * ones
-        low = LatentLevel("level1", ramp, point * ones, ramp + noise, ones / point, ramp + noise)
+        low = LatentLevel("low", ramp, point * ones, ramp + noise, ones / point, ramp + noise)
         return [top, low]
 
     def identity(self):
@@ -112,8 +112,11 @@ def mean_shift(original, decoded):
 
 @hookimpl
 def toolkit_codecs():
-    knob = Knob("step", 1, 128, integer=True, more_bits="down")
-    yield CodecSpec("grid", "rounds and deflates", f"{__name__}:Grid", knob=knob, suffix=".grid")
+    step = Knob("step", 1, 128, integer=True, more_bits="down")
+    yield CodecSpec("grid", "rounds and deflates", f"{__name__}:Grid", knob=step, suffix=".grid")
+    yield CodecSpec(
+        "grid-png", "the same, by another name", f"{__name__}:Grid", knob=step, suffix=".png"
+    )
 
 
 @hookimpl

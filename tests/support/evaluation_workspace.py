@@ -1,4 +1,4 @@
-"""A small house to evaluate in: registry, images, the plugin of ``evaluation_plugin``."""
+"""A small workspace to evaluate in: registry, images, the plugin of ``evaluation_plugin``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from toolkit.plugin.loader import load_plugins
-from toolkit_evaluation import evaluate
+from toolkit_evaluation import EvaluationSettings, evaluate
 
 PLUGIN = Path(evaluation_plugin.__file__)
 REGISTRY = """
@@ -24,7 +24,7 @@ TIMES = ("_s", "_mib", "seconds")
 
 
 @pytest.fixture
-def house(tmp_path, monkeypatch):
+def workspace(tmp_path, monkeypatch):
     """A folder with a registry and three images; plugins; a log of what was encoded."""
     monkeypatch.setenv("GRID_LOG", str(tmp_path / "log"))
     (tmp_path / "registry.yaml").write_text(REGISTRY)
@@ -41,15 +41,25 @@ def add_image(path, seed, first=100, shape=(20, 24, 3)):
     Image.fromarray(pixels[:, :, 0] if shape[2] == 1 else pixels).save(path)
 
 
-def run(house, presets="grid", images="images", **settings):
-    settings.setdefault("out", house / "results")
-    settings.setdefault("notice", lambda text: None)
-    return evaluate(presets, images, plugins=load_plugins([PLUGIN]), **settings)
+def run(
+    workspace, presets="grid", images="images", options=None, notice=None, on_row=None, **settings
+):
+    """An evaluation into ``results``, or another ``out``, with these settings."""
+    settings.setdefault("out", workspace / "results")
+    return evaluate(
+        presets,
+        images,
+        EvaluationSettings(**settings),
+        options=options,
+        plugins=load_plugins([PLUGIN]),
+        notice=notice or (lambda text: None),
+        on_row=on_row or (lambda row, cached: None),
+    )
 
 
-def encoded(house):
+def encoded(workspace):
     """How many encodings of whole images there were since last asked (warm-ups are small)."""
-    log = house / "log"
+    log = workspace / "log"
     lines = log.read_text().splitlines() if log.exists() else []
     log.unlink(missing_ok=True)
     return len(lines)
@@ -57,15 +67,16 @@ def encoded(house):
 
 def timeless(rows):
     """Rows without what differs from run to run."""
-    return [{k: v for k, v in row.items() if not k.endswith(TIMES)} for row in rows]
+    plain = [row if isinstance(row, dict) else row.to_dict() for row in rows]
+    return [{k: v for k, v in row.items() if not k.endswith(TIMES)} for row in plain]
 
 
-def command(house, *arguments):
+def command(workspace, *arguments):
     line = ["eval", "--plugin", str(PLUGIN), "--no-plot", *arguments]
     return [sys.executable, "-c", "from toolkit.cli import main; main()", *line]
 
 
-def call(house, *arguments):
+def call(workspace, *arguments):
     return subprocess.run(
-        command(house, *arguments), cwd=house, capture_output=True, text=True, timeout=120
+        command(workspace, *arguments), cwd=workspace, capture_output=True, text=True, timeout=120
     )

@@ -16,8 +16,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
-from toolkit.cli import Session, print_json, say, session, tell
+from toolkit.cli import Session, busy, print_json, say, session, tell
 from toolkit.cli.options import set_threads
+from toolkit.cli.streams import STANDARD, input_name
 from toolkit.errors import InputError, ToolkitError, UsageError
 from toolkit.format.limits import current_limits, limited
 
@@ -93,6 +94,19 @@ def _files(path: Path, wanted: Collection[str]) -> Iterator[Path]:
     if not found:
         raise InputError(f"{path}: no files to take there")
     yield from found
+
+
+def run_one(work: Work, jobs: list[Job], doing: str, threads: int | None, json: bool) -> None:
+    """Do the work on the only file, and tell what became of it; ``doing`` says so meanwhile."""
+    set_threads(threads)
+    (job,) = jobs
+    with busy(f"{doing} {input_name(job.source)}"):
+        told = work(job, session())
+    aside = job.target == STANDARD
+    if json:
+        print_json(told, aside)
+    else:
+        tell(work.line(told), aside)
 
 
 def run_all(work: Work, jobs: list[Job], workers: int, threads: int | None, json: bool) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from toolkit.cli import say, session
 from toolkit.cli.options import OptionList
-from toolkit.errors import UsageError
+from toolkit.cli.progress import progress
+from toolkit.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
     from toolkit.plugin.presets import Preset
@@ -49,13 +49,13 @@ def samplers(
         list[float] | None, typer.Option(help="Instead of the presets' own; may be repeated.")
     ] = None,
     synthetic: Annotated[
-        bool, typer.Option("--synthetic", help="Latents that are made up; needs no weights.")
+        bool, typer.Option("--synthetic", help="Synthetic latents instead of images'.")
     ] = False,
     sizes: Annotated[
         str | None,
         typer.Option(
             metavar="SIDE,SIDE...",
-            help="Time and memory on made-up latents of square pictures of these sides, in pixels.",
+            help="Time and memory on synthetic latents of square pictures: sides in pixels.",
         ),
     ] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Runs; the fastest counts.")] = 1,
@@ -122,7 +122,7 @@ def _scaling(
     )
 
     (point,) = points or [POINT]
-    with _progress(len(contenders) * len(sides)) as step:
+    with progress(len(contenders) * len(sides), "rows") as step:
         rows = scaling_rows(
             contenders,
             sides,
@@ -144,37 +144,54 @@ def _contenders(
     if not presets:
         raise UsageError("no preset whose codec sends samples: name one with --codec")
     alone = [_with_sampler(presets[0], text) for text in samplers or ()]
-    return [_contender(preset) for preset in ([*presets, *alone] if names else alone or presets)]
+    if alone:  # a preset that only can send samples is there to be coded by these
+        presets = [preset for preset in presets if _sends_samples(preset)] if names else []
+    return [_contender(preset) for preset in (*presets, *alone)]
+
+
+def _sends_samples(preset: Preset) -> bool:
+    from toolkit.plugin.presets import open_codec
+    from toolkit.sampling.capabilities import sends_samples
+
+    return sends_samples(open_codec(session().plugins, preset))
 
 
 def _contender(preset: Preset) -> Contender:
     from toolkit.plugin.presets import open_codec
+    from toolkit.sampling.capabilities import SendsSamples, sends_samples
     from toolkit_evaluation.samplers.bench import Contender
 
-    codec: Any = open_codec(session().plugins, preset)
-    if not hasattr(codec, "targets"):
-        raise UsageError(f"--codec {preset.name}: codec '{preset.codec}' sends no samples")
-    return Contender(preset.name, codec, preset.sweep)
+    codec = open_codec(session().plugins, preset)
+    if not sends_samples(codec):
+        hint = " with these options; a --sampler would" if isinstance(codec, SendsSamples) else ""
+        raise UsageError(f"--codec {preset.name}: codec '{preset.codec}' sends no samples{hint}")
+    return Contender(preset.name, cast(Any, codec), preset.sweep)
 
 
 def _with_sampler(preset: Preset, text: str) -> Preset:
     """``preset`` with the sampler that ``text`` describes on every level."""
     from toolkit.plugin.presets import open_codec, parse_override
+    from toolkit.sampling.capabilities import SendsSamples
 
     name, *pairs = text.split(",")
-    options = {"sampler": name, **dict(parse_override(pair) for pair in pairs)}
-    codec: Any = open_codec(session().plugins, preset)
-    levels = dict.fromkeys(getattr(codec, "choices", ()), options)
-    return replace(preset, name=text, options={**preset.options, **levels})
+    values = {"sampler": name, **dict(parse_override(pair) for pair in pairs)}
+    codec: object = open_codec(session().plugins, preset)
+    if not isinstance(codec, SendsSamples):
+        raise UsageError(f"--codec {preset.name}: codec '{preset.codec}' sends no samples")
+    return replace(
+        preset, name=text, options={**preset.options, **codec.options_with_sampler(values)}
+    )
 
 
 def _presets_that_sample() -> list[str]:
-    here = session()
-    return [
-        name
-        for name in here.registry.names()
-        if hasattr(here.plugins.codec(here.registry.preset(name).codec).loaded, "targets")
-    ]
+    """Names of the presets whose codec sends samples; none of what isn't installed."""
+    registry = session().registry
+    found: list[str] = []
+    for name in registry.names():
+        with suppress(MissingError):
+            if _sends_samples(registry.preset(name)):
+                found.append(name)
+    return found
 
 
 def _pixels(images: list[str]) -> dict[str, Any]:
@@ -184,20 +201,8 @@ def _pixels(images: list[str]) -> dict[str, Any]:
     return {image.name: as_pixels(image.path) for image in find_images(images)}
 
 
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[str], None]]:
-    """A progress bar on standard error, if that is a terminal: to be called with each title."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("starting", total=total)
-        yield lambda title: progress.update(bar, advance=1, description=title)
-
-
 def _run(work: SamplerBench) -> list[dict[str, Any]]:
-    with _progress(work.total) as step:
+    with progress(work.total, "rows") as step:
         return work.run(lambda row: step(f"{row['image']} {row['preset']} {row['point']:g}"))
 
 
@@ -206,7 +211,7 @@ def _report(
 ) -> None:
     from rich.console import Console
 
-    from toolkit_evaluation.report.figure import save
+    from toolkit_evaluation.results.figure import save
     from toolkit_evaluation.samplers.report import merit_figure, sampler_table, to_json
 
     _write(to_json(means, work.rows), json)

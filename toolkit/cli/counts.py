@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -22,7 +22,7 @@ def counts(
         Path,
         typer.Option(metavar="FOLDER/NAME", help="Writes NAME-LEVEL.counts.json in FOLDER."),
     ],
-    codec: Annotated[str, typer.Option(help="A preset whose sampler counts.")] = "pln-rejection",
+    codec: Annotated[str, typer.Option(help="A preset whose sampler counts indices.")],
     option: OptionList = None,
     point: Annotated[
         list[float] | None, typer.Option(help="Instead of the preset's own; may be repeated.")
@@ -35,12 +35,11 @@ def counts(
 
     The sampler's option `counts` then takes NAME-LEVEL, from the folder $TOOLKIT_COUNTS.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     from toolkit.cli.options import presets_with_options
+    from toolkit.cli.progress import progress
     from toolkit.format.files import write_bytes_atomically
     from toolkit.plugin.presets import open_codec
+    from toolkit.sampling.capabilities import sends_samples
     from toolkit.sampling.coding.counts import NAME, SUFFIX
     from toolkit_evaluation.data.datasets import find_images
     from toolkit_evaluation.samplers.index_counts import estimate_counts
@@ -48,16 +47,12 @@ def counts(
     if not re.fullmatch(NAME, out.name):
         raise UsageError(f"--out {out}: '{out.name}' isn't a name of small letters and digits")
     (preset,) = presets_with_options(session().registry, [codec], option)
-    opened: Any = open_codec(session().plugins, preset)
-    if not hasattr(opened, "targets"):
+    opened = open_codec(session().plugins, preset)
+    if not sends_samples(opened):
         raise UsageError(f"--codec {codec}: codec '{preset.codec}' sends no samples")
     found = {image.name: image.path for image in find_images(images)}
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("counting", total=len(found))
-        tables = estimate_counts(
-            opened, found, point or preset.sweep, alpha, lambda name: progress.advance(bar)
-        )
+    with progress(len(found), "images") as step:
+        tables = estimate_counts(opened, found, point or preset.sweep, alpha, step)
     out.parent.mkdir(parents=True, exist_ok=True)
     for level, table in tables.items():
         path = out.with_name(f"{out.name}-{level}{SUFFIX}")

@@ -21,18 +21,14 @@ def data(
     ] = None,
 ) -> None:
     """Fetch or import a data set, every image checked against its published pixels."""
-    from rich.console import Console
-    from rich.progress import Progress
-
+    from toolkit.cli.progress import progress
     from toolkit.errors import UnknownName
     from toolkit_evaluation.data.kodak import NAMES, fetch_kodak
 
     if name != "kodak":
         raise UnknownName("data set to fetch", name, ["kodak"])
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("Kodak", total=len(NAMES))
-        folder = fetch_kodak(target, source, lambda _: progress.advance(bar))
+    with progress(len(NAMES), "images") as step:
+        folder = fetch_kodak(target, source, step)
     print(f"{folder}: {len(NAMES)} images, checked")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from toolkit.cli import busy, print_json, say, session, tell
+from toolkit.cli import say, session
 from toolkit.cli.options import (
     Force,
     JsonFlag,
@@ -35,7 +35,7 @@ from toolkit.errors import ResourceError, UsageError
 if TYPE_CHECKING:
     from toolkit.cli import Session
     from toolkit.cli.batch import Job
-    from toolkit.codec.base import Pixels
+    from toolkit.codec.base import DecodeSettings, Pixels
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 LOSSLESS: dict[str, dict[str, Any]] = {
@@ -70,67 +70,70 @@ def decode(
     weights: Annotated[
         Path | None, typer.Option(help="Weights file, where the file's own aren't installed.")
     ] = None,
+    levels: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Show what the first N levels of a ladder say, the rest at their priors' means.",
+        ),
+    ] = None,
+    partial: Annotated[
+        bool,
+        typer.Option("--partial", help="Decode a file that was cut short as far as it goes."),
+    ] = False,
     format: Annotated[
         str | None,
         typer.Option(help="Picture format, as a suffix: png, tif ...; default: OUTPUT's, or png."),
     ] = None,
+    force: Force = False,
     out: OutputFolder = None,
     workers: Workers = 1,
-    force: Force = False,
+    json: JsonFlag = False,
     max_pixels: MaxPixels = None,
     max_memory: MaxMemory = None,
-    json: JsonFlag = False,
 ) -> None:
     """Decode files of any installed codec; the suffix of OUTPUT chooses the picture format."""
-    from toolkit.cli.batch import plan, run_all
-    from toolkit.cli.options import set_limits, set_threads
+    from toolkit.cli.batch import plan, run_all, run_one
+    from toolkit.cli.options import set_limits
+    from toolkit.codec.base import DecodeSettings
 
     set_limits(max_pixels, max_memory)
     here = session()
-    work = Decoding(precision.value, threads, weights, format, force)
+    settings = DecodeSettings(
+        cast(Any, precision.value), threads, weights, levels=levels, partial=partial
+    )
+    work = Decoding(settings, format, force)
     coded = {".qf", *(spec.suffix for spec in here.plugins.codecs.values())}
     jobs = plan(files, out, f".{(format or 'png').lstrip('.')}", coded)
     form = _picture_format(jobs[0].target, format)
     if form not in LOSSLESS:
         say(f"{output_name(jobs[0].target)}: {form} as saved here is lossy; png is not")
-    if out is not None:
-        run_all(work, jobs, workers, threads, json)
-        return
-    set_threads(threads)
-    (job,) = jobs
-    with busy(f"decoding {input_name(job.source)}"):
-        told = work(job, here)
-    aside = job.target == STANDARD
-    if json:
-        print_json(told, aside)
+    if out is None:
+        run_one(work, jobs, "decoding", threads, json)
     else:
-        tell(work.line(told), aside)
+        run_all(work, jobs, workers, threads, json)
 
 
 @dataclass(frozen=True)
 class Decoding:
     """How files are decoded; called for each."""
 
-    precision: str
-    threads: int | None
-    weights: Path | None
+    settings: DecodeSettings
     format: str | None
     force: bool
 
     def __call__(self, job: Job, here: Session) -> dict[str, Any]:
         """Decode a file. Raises ToolkitErrors."""
         from toolkit.api import decode_file
-        from toolkit.codec.base import DecodeSettings
 
         form = _picture_format(job.target, self.format)
-        weights = [self.weights] if self.weights else []
+        weights = [self.settings.weights] if self.settings.weights else []
         check_output_file(job.target, self.force, job.source, *weights)
         name = input_name(job.source)
-        settings = DecodeSettings(cast(Any, self.precision), self.threads, self.weights)
         with named_errors(name):
             data = read_input(job.source)
             start = time.perf_counter()
-            decoded = decode_file(data, settings, here.plugins)
+            decoded = decode_file(data, self.settings, here.plugins)
             seconds = time.perf_counter() - start
         height, width, channels = decoded.pixels.shape
         picture = _picture_bytes(decoded.pixels, form, output_name(job.target))
@@ -138,12 +141,14 @@ class Decoding:
         return {
             "file": output_name(job.target), "width": width, "height": height,
             "mode": MODES[channels], "decode_s": seconds,
-            "coder_decode_s": decoded.coder_seconds,
+            "coder_decode_s": decoded.coder_seconds, "levels": decoded.levels,
         }  # fmt: skip
 
     def line(self, told: dict[str, Any]) -> str:
         """What a person is told of a file."""
-        return f"{told['file']}: {told['width']}x{told['height']} {told['mode']}"
+        shown, of = told["levels"] or (0, 0)
+        part = f", {shown} of {of} levels" if shown < of else ""
+        return f"{told['file']}: {told['width']}x{told['height']} {told['mode']}{part}"
 
 
 def _picture_format(output: Path, wanted: str | None) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toolkit.cli import busy, print_json, session, tell
+from toolkit.cli import session
 from toolkit.cli.options import (
     Force,
     JsonFlag,
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from toolkit.cli import Session
     from toolkit.cli.batch import Job
     from toolkit.codec.base import Encoded, Pixels
+    from toolkit.codec.search import PointTarget
     from toolkit.plugin.loader import Plugins
     from toolkit.plugin.presets import Preset
-    from toolkit_evaluation.run.target import Target
 
 SLOW = 2.0
 """Seconds from which on the time is told."""
@@ -54,7 +54,10 @@ def encode(
             "input or output. Default for OUTPUT: IMAGE with the codec's suffix.",
         ),
     ],
-    codec: Annotated[str, typer.Option(help="A preset; see `toolkit presets`.")] = "pln",
+    codec: Annotated[
+        str | None,
+        typer.Option(help="A preset; see `toolkit presets`. Default: the registry's."),
+    ] = None,
     point: Annotated[
         float | None,
         typer.Option(help="Where on its curve (rate, quality ...); default: mid-sweep."),
@@ -83,15 +86,16 @@ def encode(
     json: JsonFlag = False,
 ) -> None:
     """Code a picture, or many."""
-    from toolkit.cli.batch import plan, run_all
-    from toolkit.cli.options import presets_with_options, set_limits, set_threads
+    from toolkit.cli.batch import plan, run_all, run_one
+    from toolkit.cli.options import presets_with_options, set_limits
     from toolkit.errors import UsageError
     from toolkit.plugin.presets import open_codec
 
     set_limits(max_pixels, max_memory)
     here = session()
     steps = [] if refinement_steps is None else [f"refinement_steps={refinement_steps}"]
-    (preset,) = presets_with_options(here.registry, [codec], [*(option or []), *steps])
+    names = [codec or here.registry.default]
+    (preset,) = presets_with_options(here.registry, names, [*(option or []), *steps])
     spec = open_codec(here.plugins, preset).spec
     if sum(value is not None for value in (point, target_bytes, target_bpp)) > 1:
         raise UsageError("--point, --target-bytes and --target-bpp exclude each other")
@@ -99,18 +103,10 @@ def encode(
         point = preset.sweep[len(preset.sweep) // 2]
     work = Encoding(preset, point, target_bytes, target_bpp, force)
     jobs = plan(images, out, spec.suffix, picture_suffixes())
-    if out is not None:
-        run_all(work, jobs, workers, threads, json)
-        return
-    set_threads(threads)
-    (job,) = jobs
-    with busy(f"coding {input_name(job.source)}"):
-        told = work(job, here)
-    aside = job.target == STANDARD
-    if json:
-        print_json(told, aside)
+    if out is None:
+        run_one(work, jobs, "coding", threads, json)
     else:
-        tell(work.line(told), aside)
+        run_all(work, jobs, workers, threads, json)
 
 
 def picture_suffixes() -> set[str]:
@@ -175,9 +171,9 @@ def _within(
     The point is looked for without refinement, which takes a dozen files; where the codec can't
     fill the wanted size from there, again with it. Raises InputError where no file is so small.
     """
+    from toolkit.codec.search import find_point
     from toolkit.errors import UsageError
     from toolkit.plugin.presets import open_codec
-    from toolkit_evaluation.run.target import find_point
 
     coder, steps = open_codec(plugins, preset), "refinement_steps"
     target = _at_most(target_bytes, pixels)
@@ -190,10 +186,10 @@ def _within(
     return point, coder.encode_within(pixels, point, target_bytes)
 
 
-def _at_most(size: int, pixels: Pixels) -> Target:
-    from toolkit_evaluation.run.target import Target
+def _at_most(size: int, pixels: Pixels) -> PointTarget:
+    from toolkit.codec.search import PointTarget
 
-    return Target("bpp", 8 * size / (pixels.shape[0] * pixels.shape[1]))
+    return PointTarget("bpp", 8 * size / (pixels.shape[0] * pixels.shape[1]))
 
 
 def register(app: typer.Typer) -> None:

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from toolkit.cli import say, session
 from toolkit.cli.options import OptionList
+from toolkit.cli.progress import progress
 from toolkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from toolkit_evaluation.results.table import Table
-    from toolkit_evaluation.run.evaluation import Plan
-
-    Row = dict[str, Any]
+    from toolkit_evaluation.run.plan import Plan
 
 DONE_WITH_FAILURES = 5
-SPEAK_EVERY = 30.0
-"""Seconds between lines of progress, where there is no terminal."""
 
 
 def evaluate(
@@ -121,30 +114,34 @@ def evaluate(
     (Ctrl-C); then, as after any other end, the same command goes on where it stopped.
     """
     from toolkit.cli.options import presets_with_options
-    from toolkit_evaluation.run.evaluation import METRICS, Execution, plan, targets_of
+    from toolkit_evaluation.results.row import METRICS
+    from toolkit_evaluation.run.plan import plan
+    from toolkit_evaluation.run.settings import EvaluationSettings
 
     if verify and keep_files is None:
         raise UsageError("--verify decodes the files that --keep-files keeps: name its folder")
-    here = session()
-    presets = presets_with_options(here.registry, codec, option)
+    presets = presets_with_options(session().registry, codec, option)
     names = [preset.name for preset in presets]
     if anchor is not None and anchor not in names:
         raise UsageError(f"--anchor {anchor}: not among the codecs of this run")
-    work = plan(
-        presets,
-        images,
-        plugins=here.plugins,
+    settings = EvaluationSettings(
         points=_points(point or [], names),
-        targets=targets_of(target_bpp or (), target_psnr or ()),
+        target_bpp=target_bpp or (),
+        target_psnr=target_psnr or (),
         metrics=tuple(dict.fromkeys((*METRICS, *(metric or ())))),
         out=out,
         keep_files=keep_files,
-        execution=Execution(workers, threads, timeout, repeat, retry_errors, scheduler, separate),
-        notice=say,
+        workers=workers,
+        threads=threads,
+        timeout=timeout,
+        repeat=repeat,
+        retry_errors=retry_errors,
+        scheduler=scheduler,
+        separate=separate,
     )
+    work = plan(presets, images, settings, session().plugins, notice=say)
     try:
-        with _progress(work.total) as work.on_row:
-            table = work.run()
+        table = _run(work)
         failed = _verify(work, table) if verify else False
     except KeyboardInterrupt:
         say(f"interrupted; what was computed is in {out}, the same command goes on from there")
@@ -154,13 +151,20 @@ def evaluate(
         raise typer.Exit(DONE_WITH_FAILURES)
 
 
+def _run(work: Plan) -> Table:
+    with progress(work.total, "rows") as step:
+        work.on_row = lambda row, cached: step(f"{row.image} {row.codec} {row.point_label}")
+        return work.run()
+
+
 def _verify(work: Plan, table: Table) -> bool:
     """Whether any kept file failed; says how many were checked."""
-    kept = sum(row["file"] is not None for row in table.rows)
-    with _progress(kept) as work.on_row:
+    kept = sum(row.file is not None for row in table.rows)
+    with progress(kept, "files") as step:
+        work.on_row = lambda row, cached: step(f"{row.image} {row.codec} {row.point_label}")
         wrong = work.verify(table)
     for row in wrong:
-        say(f"{row['image']}, {row['codec']} at {row['point']:g}: {row['error']}")
+        say(f"{row.image}, {row.codec} at {row.point:g}: {row.error}")
     say(f"{kept - len(wrong)} of {kept} files decode, in another process, to the measured pixels")
     return bool(wrong)
 
@@ -179,43 +183,6 @@ def _points(texts: list[str], presets: list[str]) -> dict[str, list[float]]:
         for preset in [name] if colon else presets:
             points.setdefault(preset, []).append(value)
     return points
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[Row, bool], None]]:
-    """A progress bar on standard error; where that is no terminal, a line now and then."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    from toolkit_evaluation.results.table import aim_of
-
-    columns = (
-        TextColumn("{task.description:<32.32}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("starting", total=total)
-
-        spoken = time.monotonic()
-
-        def on_row(row: Row, cached: bool) -> None:
-            nonlocal spoken
-            if progress.disable and time.monotonic() - spoken > SPEAK_EVERY:
-                spoken = time.monotonic()
-                say(f"{progress.tasks[bar].completed + 1:.0f} of {total} rows")
-            title = f"{row['image']} {row['codec']} {aim_of(row)}"
-            progress.update(bar, advance=1, description=title)
-
-        yield on_row
 
 
 def _report(
@@ -240,17 +207,17 @@ def _report(
         from toolkit.format.files import write_bytes_atomically
 
         write_bytes_atomically(Path(str(json)), table.to_json())
-    if plot and any(row["status"] == "ok" for row in table.rows):
+    if plot and any(row.ok for row in table.rows):
         _plot(table, out, reference)
 
 
 def _plot(table: Table, out: Path, reference: Path | None) -> None:
-    from toolkit_evaluation.report.figure import rate_distortion_figure, save
+    from toolkit_evaluation.results.figure import save
     from toolkit_evaluation.results.reference import references_for
 
     default = os.environ.get("TOOLKIT_REFERENCE")
-    references = references_for(table, reference, Path(default) if default else None)
-    figure = rate_distortion_figure(table, references)
+    references = references_for(table.rows, reference, Path(default) if default else None)
+    figure = table.figure(references)
     for suffix in ("png", "svg"):
         save(figure, out / f"rate-distortion.{suffix}")
     say(f"curves: {out / 'rate-distortion.png'} and .svg; rows: {out / 'rows.jsonl'}")

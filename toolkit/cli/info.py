@@ -20,7 +20,7 @@ def info(
     json: JsonFlag = False,
 ) -> None:
     """Show the header and the streams of a .qf file; no weights needed, nothing decoded."""
-    from toolkit.api import codec_of_container
+    from toolkit.codec.opening import codec_of_container
     from toolkit.format.container import read_container, read_header
 
     set_limits(max_pixels, max_memory)

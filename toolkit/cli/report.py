@@ -52,7 +52,7 @@ def report(
 
     recorded = read_run(run, say)
     default = os.environ.get("TOOLKIT_REFERENCE")
-    references = references_for(recorded.table, reference, Path(default) if default else None)
+    references = references_for(recorded.table.rows, reference, Path(default) if default else None)
     settings = ReportSettings(references, anchor, pictures, title)
     folder = out or run / "report"
     points = read_thesis(thesis) if thesis else None

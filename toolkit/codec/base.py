@@ -80,6 +80,8 @@ class Decoded:
 
     pixels: Pixels
     coder_seconds: float | None = None
+    levels: tuple[int, int] | None = None
+    """Of a file that codes a ladder: how many levels were decoded, and how many the model has."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,8 @@ class DecodeSettings:
     levels: int | None = None
     """Of a file that codes a ladder: how many levels to decode, from the top; those below are taken
     at the means of their priors. None: all."""
+    partial: bool = False
+    """Whether a file that was cut short is decoded as far as it goes, unverified."""
 
 
 class Codec(ABC):

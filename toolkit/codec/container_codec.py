@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from toolkit.codec.alpha import decode_alpha, encode_alpha
 from toolkit.codec.base import (
     Codec,
@@ -162,13 +164,24 @@ class ContainerCodec(Codec):
         self.check_container(container)
         alpha = None
         if container.mode == "RGBA":
-            *streams, last = container.streams or (Stream("", b""),)
-            if last.name != ALPHA:
-                raise BadStream(f"codec '{self.spec.name}': the last stream must be '{ALPHA}'")
-            alpha = decode_alpha(last.data, container.height, container.width)
-            container = replace(container, streams=tuple(streams))
+            alpha, container = self._without_alpha(container, settings.partial)
         decoded = self.decode_rgb(container, settings)
-        return Decoded(from_rgb(decoded.pixels, container.mode, alpha), decoded.coder_seconds)
+        return replace(decoded, pixels=from_rgb(decoded.pixels, container.mode, alpha))
+
+    def _without_alpha(self, container: Container, partial: bool) -> tuple[Pixels, Container]:
+        """The alpha plane, opaque where it is missing of a file cut short, and the rest."""
+        *streams, last = container.streams or (Stream("", b""),)
+        if last.name != ALPHA:
+            if not partial:
+                raise BadStream(f"codec '{self.spec.name}': the last stream must be '{ALPHA}'")
+            return np.full((container.height, container.width), 255, np.uint8), container
+        rest = replace(container, streams=tuple(streams))
+        try:
+            return decode_alpha(last.data, container.height, container.width), rest
+        except BadStream:
+            if not partial:
+                raise
+            return np.full((container.height, container.width), 255, np.uint8), rest
 
     def check_container(self, container: Container) -> None:
         """Raises BadStream for a file of another codec or stream version."""

@@ -121,6 +121,15 @@ class LadderCodec(ContainerCodec):
         names = [model.name(index) for index in range(model.depth)]
         return {name: self.choices.get(name, self.choices[DEFAULT]) for name in names}
 
+    def sampler_names(self) -> list[str]:
+        """Names of the samplers that the options choose: all levels', then those of levels of their
+        own."""
+        return list(dict.fromkeys(choice.spec.name for choice in self.choices.values()))
+
+    def options_with_sampler(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The options to change so that every level is coded by one sampler."""
+        return {"levels": {DEFAULT: dict(values)}}
+
     def samplers(self) -> dict[str, Sampler]:
         """Level name -> sampler, top level first."""
         return {n: c.build() for n, c in self.level_choices(self.network()).items()}
@@ -221,16 +230,17 @@ class LadderCodec(ContainerCodec):
             given = self.weights
         weights = weights_of_file(container, given, self.model.weights_folder)
         network = load_network(self.model, weights.path, settings.precision)
-        table, depth = read_table(self.plugins, container), network.model.depth
-        if len(table.levels) != depth:
-            raise BadStream(
-                f"codec '{self.spec.name}': {depth} levels expected, {len(table.levels)} there"
-            )
-        levels = dict(zip(names_of(depth), table.levels, strict=True))
-        ladder = network.decode(container.height, container.width, table.rate, settings.levels)
+        table, depth = read_table(self.plugins, container, settings.partial), network.model.depth
+        there = len(table.levels)
+        if there > depth or (there < depth and not settings.partial):
+            raise BadStream(f"codec '{self.spec.name}': {depth} levels expected, {there} there")
+        shown = min(there, depth if settings.levels is None else settings.levels)
+        levels = dict(zip(names_of(depth), table.levels, strict=False))
+        ladder = network.decode(container.height, container.width, table.rate, shown)
         samplers = {name: level.choice.build() for name, level in levels.items()}
         streams = {name: level.data for name, level in levels.items()}
-        return Decoded(*decode_ladder(ladder, samplers, streams, table.seed))
+        rgb, seconds = decode_ladder(ladder, samplers, streams, table.seed)
+        return Decoded(rgb, seconds, (shown, depth))
 
 
 def _rate(point: float) -> float:

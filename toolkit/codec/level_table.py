@@ -70,8 +70,9 @@ def pack_table(
     return b"".join(parts), Stream(STREAM, b"".join(stream or b"" for stream in data))
 
 
-def read_table(plugins: Plugins, container: Container) -> LevelTable:
-    """The table of a container, whichever its stream version.
+def read_table(plugins: Plugins, container: Container, partial: bool = False) -> LevelTable:
+    """The table of a container, whichever its stream version; of a file that was cut short
+    (``partial``) with the levels that are whole.
 
     Raises UnknownPlugin for a sampler that nobody has registered, BadStream for what no encoder
     wrote.
@@ -79,8 +80,11 @@ def read_table(plugins: Plugins, container: Container) -> LevelTable:
     if len(container.parameters) < _HEAD.size:
         raise BadStream(f"codec '{container.codec}': parameters of the wrong size")
     steps, seed = _HEAD.unpack_from(container.parameters)
-    read = _read_1 if container.stream_version == 1 else _read_2
-    return LevelTable(steps / RATE_STEPS, seed, tuple(read(plugins, container)))
+    if container.stream_version == 1:
+        levels = _read_1(plugins, container)
+    else:
+        levels = _read_2(plugins, container, partial)
+    return LevelTable(steps / RATE_STEPS, seed, tuple(levels))
 
 
 def _read_1(plugins: Plugins, container: Container) -> list[LevelEntry]:
@@ -96,7 +100,7 @@ def _read_1(plugins: Plugins, container: Container) -> list[LevelEntry]:
     return levels
 
 
-def _read_2(plugins: Plugins, container: Container) -> list[LevelEntry]:
+def _read_2(plugins: Plugins, container: Container, partial: bool) -> list[LevelEntry]:
     name = f"codec '{container.codec}'"
     if [stream.name for stream in container.streams] != [STREAM]:
         raise BadStream(f"{name}: one stream expected, '{STREAM}'")
@@ -114,6 +118,8 @@ def _read_2(plugins: Plugins, container: Container) -> list[LevelEntry]:
             else:
                 raise BadStream(f"{name}: the first level has no sampler")
             length = fields.number() - 1
+            if partial and at + length > len(data):
+                return levels
             levels.append(LevelEntry(choice, None if length < 0 else data[at : at + length]))
             at += max(0, length)
     except BadStream:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from toolkit.errors import InputError
+from toolkit.format.content import Container, Header, Stream, StreamEntry
 from toolkit.format.errors import (
     BadFile,
     BadHeader,
@@ -81,65 +81,6 @@ _CODEC_NAME = re.compile(r"[a-z0-9][a-z0-9+._-]{0,39}")
 _STREAM_NAME = re.compile(r"[!-~]{1,40}")
 
 
-@dataclass(frozen=True)
-class Stream:
-    """A named run of bytes."""
-
-    name: str
-    data: bytes
-
-
-@dataclass(frozen=True)
-class StreamEntry:
-    """A row of the stream table: what the header says of a stream, and where it lies."""
-
-    name: str
-    offset: int
-    length: int
-    crc: int
-
-
-@dataclass(frozen=True)
-class Header:
-    """All that a file says before its streams."""
-
-    version: tuple[int, int]
-    width: int
-    height: int
-    mode: str
-    codec: str
-    stream_version: int
-    fingerprint: bytes | None
-    parameters: bytes
-    streams: tuple[StreamEntry, ...]
-    size: int
-    """Bytes before the first stream: header, stream table and checksums."""
-
-
-@dataclass(frozen=True)
-class Container:
-    """The content of a ``.qf`` file."""
-
-    width: int
-    height: int
-    mode: str
-    """``L``, ``RGB`` or ``RGBA``."""
-    codec: str
-    stream_version: int
-    fingerprint: bytes | None
-    """8 bytes over weights and architecture; None for codecs without weights."""
-    parameters: bytes
-    """What the codec's decoder needs; opaque here."""
-    streams: tuple[Stream, ...]
-
-    def stream(self, name: str) -> bytes:
-        """The bytes of a stream. Raises BadStream where there is none of that name."""
-        for stream in self.streams:
-            if stream.name == name:
-                return stream.data
-        raise BadStream(f"the file has no stream '{name}', which codec '{self.codec}' needs")
-
-
 def is_container(data: bytes) -> bool:
     """Whether ``data`` means to be a .qf file (it may be damaged still)."""
     return data[1:4] == MAGIC[1:4] and data[0] & 0x7F == MAGIC[0] & 0x7F
@@ -166,11 +107,12 @@ def read_open_file(file: BinaryIO, limits: Limits | None = None) -> bytes:
     return b"".join(pieces)
 
 
-def read_header(data: bytes, limits: Limits | None = None) -> Header:
-    """The header of a whole file: needs neither the codec nor its plugin.
+def read_header(data: bytes, limits: Limits | None = None, cut_short: bool = False) -> Header:
+    """The header of a file: needs neither the codec nor its plugin.
 
-    Checked in this order: magic, version, limits, exact length, header checksum. The
-    streams' own checksums are left to ``read_container``. Raises subclasses of BadFile.
+    Checked in this order: magic, version, limits, exact length (unless it may be ``cut_short``),
+    header checksum. The streams' own checksums are left to ``read_container``. Raises subclasses
+    of BadFile.
     """
     limits = limits or current_limits()
     check_limit("file bytes", len(data), limits.file_bytes)
@@ -189,7 +131,8 @@ def read_header(data: bytes, limits: Limits | None = None) -> Header:
         if intact:
             raise
         _refuse_header_checksum(end)
-    _check_length(header, len(data), intact)
+    if not (cut_short and intact and len(data) < header.file_bytes):
+        _check_length(header, len(data), intact)
     if not intact:
         _refuse_header_checksum(end)
     check_claim(header.width, header.height, len(data), limits)
@@ -216,16 +159,22 @@ def read_container(
                 f"is damaged: its checksum doesn't match; get a fresh copy"
             )
         streams.append(Stream(entry.name, content))
-    return Container(
-        header.width,
-        header.height,
-        header.mode,
-        header.codec,
-        header.stream_version,
-        header.fingerprint,
-        header.parameters,
-        tuple(streams),
-    )
+    return header.with_streams(streams)
+
+
+def read_beginning(data: bytes, limits: Limits | None = None) -> Container:
+    """What is there of a file that was cut short behind its header: streams as far as they go, the
+    cut one unverified. A file that is whole is read as ever. Raises subclasses of BadFile."""
+    header = read_header(data, limits, cut_short=True)
+    if len(data) == header.file_bytes:
+        return read_container(data, limits)
+    streams = []
+    for entry in header.streams:
+        content = data[entry.offset : entry.offset + entry.length]
+        if len(content) == entry.length and zlib.crc32(content) != entry.crc:
+            break
+        streams.append(Stream(entry.name, content))
+    return header.with_streams(streams)
 
 
 def write_container(container: Container, limits: Limits | None = None) -> bytes:
@@ -288,9 +237,17 @@ def _parse(fields: Fields, version: tuple[int, int], end: int, limits: Limits) -
         raise BadHeader(
             f"byte {fields.at}: the header goes on after its last field; get a fresh copy"
         )
-    mode = _MODES[flags & 3]
     return Header(
-        version, width, height, mode, codec, stream_version, fingerprint, parameters, streams, end
+        version=version,
+        width=width,
+        height=height,
+        mode=_MODES[flags & 3],
+        codec=codec,
+        stream_version=stream_version,
+        fingerprint=fingerprint,
+        parameters=parameters,
+        streams=streams,
+        size=end,
     )
 
 
@@ -339,7 +296,7 @@ def _header_extent(data: bytes, limits: Limits) -> tuple[int, int]:
 
 
 def _check_length(header: Header, size: int, intact: bool) -> None:
-    declared = header.size + sum(entry.length for entry in header.streams)
+    declared = header.file_bytes
     doubt = "" if intact else " (or its header is damaged)"
     if size < declared:
         raise Truncated(f"ends at byte {size} instead of {declared}{doubt}: get a fresh copy")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,7 +32,6 @@ from toolkit.plugin.specs import (
 )
 
 GROUP = "toolkit.plugins"
-BUILT_INS = ("classical", "compressai", "deep", "hyperprior", "pln", "samplers")
 
 S = TypeVar("S", bound=Spec)
 
@@ -207,9 +207,8 @@ def load_plugins(files: Sequence[Path] = ()) -> Plugins:
     is in ``Plugins.problems``.
     """
     plugins = Plugins(files)
-    for name in BUILT_INS:
-        _add_built_in(plugins, name, f"toolkit_plugins.{name}")
-    _add_built_in(plugins, "evaluation", "toolkit_evaluation")
+    for name, module in _built_ins():
+        plugins.add(name, "built-in", partial(importlib.import_module, module))
     for name, origin, load in _entry_points():
         plugins.add(name, origin, load)
     for file in plugins.files:
@@ -219,5 +218,15 @@ def load_plugins(files: Sequence[Path] = ()) -> Plugins:
     return plugins
 
 
-def _add_built_in(plugins: Plugins, name: str, module: str) -> None:
-    plugins.add(name, "built-in", lambda: importlib.import_module(module))
+def _built_ins() -> Iterable[tuple[str, str]]:
+    """Name and module of the plugins that come along: packages with hooks, and the harness."""
+    package = importlib.import_module("toolkit_plugins")
+    for found in pkgutil.iter_modules(package.__path__):
+        module = f"{package.__name__}.{found.name}"
+        if _has_hooks(importlib.import_module(module)):
+            yield found.name, module
+    yield "evaluation", "toolkit_evaluation"
+
+
+def _has_hooks(module: Any) -> bool:
+    return any(hasattr(value, f"{hookspecs.PROJECT}_impl") for value in vars(module).values())

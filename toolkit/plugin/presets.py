@@ -69,9 +69,18 @@ class _Raw:
 class Registry:
     """Presets by name, resolved when asked for."""
 
-    def __init__(self, raw: dict[str, _Raw], path: Path) -> None:
+    def __init__(self, raw: dict[str, _Raw], path: Path, default: str | None = None) -> None:
         self._raw = raw
         self.path = path
+        self._default = default
+
+    @property
+    def default(self) -> str:
+        """The preset that is meant where none is named. Raises UsageError where the file has
+        none."""
+        if self._default is None:
+            raise UsageError(f"{self.path}: no default preset: name one with --codec")
+        return self._default
 
     def names(self) -> list[str]:
         return list(self._raw)
@@ -180,13 +189,13 @@ def came_upon(path: Path) -> bool:
 def load_registry(plugins: Plugins, path: Path | None = None) -> Registry:
     """The registry file and the presets that plugins bring (a taken name stays taken)."""
     found = find_registry(path)
-    raw = _read(found)
+    raw, default = _read(found)
     for file in plugins.preset_files:
-        for name, preset in _read(Path(file.path)).items():
+        for name, preset in _read(Path(file.path))[0].items():
             raw.setdefault(name, preset)
     for spec in plugins.codecs.values():
         raw.setdefault(spec.name, _without_preset(spec))
-    return Registry(raw, found)
+    return Registry(raw, found, default)
 
 
 def _without_preset(spec: CodecSpec) -> _Raw:
@@ -201,7 +210,8 @@ def _without_preset(spec: CodecSpec) -> _Raw:
     return _Raw(spec.name, values, f"codec '{spec.name}'")
 
 
-def _read(path: Path) -> dict[str, _Raw]:
+def _read(path: Path) -> tuple[dict[str, _Raw], str | None]:
+    """The presets of a file by name, and the default one's name."""
     try:
         with open(path, encoding="utf-8") as file:
             root = compose(file.read(MOST_CHARACTERS + 1))
@@ -209,14 +219,19 @@ def _read(path: Path) -> dict[str, _Raw]:
         text = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise InputError(f"{path}: {text}") from None
     result: dict[str, _Raw] = {}
+    default: str | None = None
     for section, value in _items(root, path, "a registry"):
+        if section == "default":
+            default = plain(value)
+            _check("extends", default, _at(path, section))
+            continue
         if section != "presets":
-            raise UnknownName("section", section, ["presets"], _at(path, section))
+            raise UnknownName("section", section, ["default", "presets"], _at(path, section))
         for key, node in _items(value, path, "presets"):
             if key in result:
                 raise UsageError(f"{_at(path, key)}: preset '{shortened(key)}' is there twice")
             result[key] = _Raw(str(key), _preset_values(node, path), _at(path, key))
-    return result
+    return result, default
 
 
 def _preset_values(node: yaml.Node, path: Path) -> dict[str, Any]:

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
 
-from toolkit.sampling.contract import Array, CodedSample
+from toolkit.sampling.contract import Array, CodedSample, Sampler
 from toolkit.sampling.randomness import SharedRandom
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Pixels = NDArray[np.uint8]
+
+Level = tuple[str, Array, Array]
+"""A level's name, d and r (C, H, W) in units of its prior."""
+
+
+# -- of samplers ------------------------------------------------------------------
 
 
 @runtime_checkable
@@ -27,5 +40,52 @@ class CountsIndices(Protocol):
     """A sampler whose code is estimated from how often indices come."""
 
     def count_indices(self, d: Array, r: Array, random: SharedRandom) -> Any:
-        """How often each index comes for these targets."""
+        """How often each index comes for these targets: an integer array that adds up."""
         ...
+
+
+@runtime_checkable
+class HasThreads(Protocol):
+    """A sampler that can work in several threads; the bytes don't depend on how many."""
+
+    threads: int | None
+    """None for ``toolkit.threads.threads_allowed()``."""
+
+
+# -- of codecs --------------------------------------------------------------------
+
+
+@runtime_checkable
+class SendsSamples(Protocol):
+    """A codec that sends samples of latents, or can by its options."""
+
+    def sampler_names(self) -> list[str]:
+        """Names of the samplers that its options choose, top level first; empty where they
+        choose another way of coding. Needs no weights."""
+        ...
+
+    def options_with_sampler(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The options to change so that every level is coded by one sampler.
+
+        Arguments:
+            values: ``sampler`` names it, the rest are its options.
+        """
+        ...
+
+    def samplers(self) -> dict[str, Sampler]:
+        """Level name -> sampler, top level first."""
+        ...
+
+    def targets(self, pixels: Pixels, point: float) -> list[Level]:
+        """The levels of an image, top level first, each given a plain sample of those above.
+
+        Arguments:
+            pixels: uint8 (H, W, C).
+            point: In the units of the codec's rate parameter.
+        """
+        ...
+
+
+def sends_samples(codec: object) -> TypeGuard[SendsSamples]:
+    """Whether a codec with the options that it has sends samples."""
+    return isinstance(codec, SendsSamples) and bool(codec.sampler_names())

@@ -2,7 +2,7 @@
 
 A sampler may spend more bits than the KL divergence, and what it picks may fit the target
 worse (or better) than an exact draw. Both count, in bits, through the evidence lower bound: to
-it, a latent ``c`` is worth its log importance weight ``log2 q(c) / p(c)``, of which an exact
+it, a value ``c`` is worth its log importance weight ``log2 q(c) / p(c)``, of which an exact
 draw has KL on average.
 
 Everything is in units of the prior: target ``N(d, r^2)``, proposal ``N(0, 1)``.
@@ -20,11 +20,11 @@ from toolkit.sampling.contract import Array, kl_bits
 
 
 @dataclass(frozen=True)
-class Merit:
+class FigureOfMerit:
     """Figures of one coded level."""
 
     kl_bits: float
-    """KL[q || p] of all latents, in bits."""
+    """KL[q || p] of the level, in bits."""
     bits: float
     """Bits sent, all side information counted."""
     excess_bits: float
@@ -47,7 +47,7 @@ class Merit:
 
 
 def log_weight_bits(d: Array, r: Array, values: Array) -> NDArray[np.float64]:
-    """``log2 q(c) / p(c)`` of each latent; its mean over q is the KL divergence."""
+    """``log2 q(c) / p(c)`` of each latent element; its mean over q is the KL divergence."""
     d64, r64, c = (np.asarray(x, np.float64) for x in (d, r, values))
     standard = (c - d64) / r64
     nats: NDArray[np.float64] = 0.5 * (c * c - standard * standard) - np.log(r64)
@@ -64,7 +64,13 @@ def excess_bits(d: Array, r: Array, values: Array) -> float:
     return float(np.sum(kl_bits(d, r) - log_weight_bits(d, r, values)))
 
 
-def figure_of_merit(d: Array, r: Array, values: Array, bits: float) -> Merit:
-    """The figures of ``values`` that took ``bits`` to send."""
+def figure_of_merit(d: Array, r: Array, values: Array, bits: float) -> FigureOfMerit:
+    """The figures of a coded level.
+
+    Arguments:
+        d, r: the targets N(d, r^2), (C, H, W), in units of the prior.
+        values: the sample that was coded, (C, H, W).
+        bits: what its stream takes, all side information counted.
+    """
     kl = float(np.sum(kl_bits(d, r)))
-    return Merit(kl_bits=kl, bits=float(bits), excess_bits=excess_bits(d, r, values))
+    return FigureOfMerit(kl_bits=kl, bits=float(bits), excess_bits=excess_bits(d, r, values))

@@ -64,8 +64,7 @@ def _words(out, rows, stream, k0, k1):  # type: ignore[no-untyped-def]
     """Fill ``out`` (n, 4 m), uint32: row i holds words of the address (stream, rows[i])."""
     per_row = out.shape[1] // 4
     total = out.shape[0] * per_row
-    c = np.empty((4, _LANES), np.uint32)
-    row = column = 0
+    c, row, column = np.empty((4, _LANES), np.uint32), 0, 0
     for at in range(0, total, _LANES):
         r, q = row, column
         row, column = _counters(c, rows, row, column, per_row, np.uint32(stream))
@@ -85,8 +84,7 @@ def _normals(out, rows, stream, k0, k1, table):  # type: ignore[no-untyped-def]
     width = out.shape[1]
     per_row = (width + 7) // 8
     total = out.shape[0] * per_row
-    c = np.empty((4, _LANES), np.uint32)
-    row = column = 0
+    c, row, column = np.empty((4, _LANES), np.uint32), 0, 0
     for at in range(0, total, _LANES):
         r, q = row, column
         row, column = _counters(c, rows, row, column, per_row, np.uint32(stream))

@@ -1,4 +1,4 @@
-"""Conformance kit of coded samplers, for the built-in ones and for those of plugins.
+"""Conformance kits of samplers, codecs, metrics and entropy models, built-in or of plugins.
 
 ::
 
@@ -8,9 +8,10 @@
         report = check_sampler("mine", plugins=load_plugins([Path("mine.py")]))
         print(report)
 
-Whatever a sampler does wrong raises ``ConformanceError``, whose message says which check, on
-which target, and what was seen. What isn't wrong but worth knowing (bias, rate, J, times) is in
-the report.
+``check_codec``, ``check_metric`` and ``check_entropy_model`` are the same for the other kinds.
+Whatever a plugin does wrong raises ``ConformanceError``, whose message says which check, on
+what, and what was seen. What isn't wrong but worth knowing (bias, rate, figure of merit J,
+times) is in the report.
 """
 
 from __future__ import annotations
@@ -20,12 +21,25 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.sampling.contract import Sampler
 from toolkit.testing import checks, streams
+from toolkit.testing.codecs import CodecReport, check_codec
+from toolkit.testing.metrics import MetricReport, check_metric
+from toolkit.testing.models import ModelReport, check_entropy_model
 from toolkit.testing.subject import ConformanceError, Report, Subject, maker
 
 if TYPE_CHECKING:
     from toolkit.plugin.loader import Plugins
 
-__all__ = ["ConformanceError", "Report", "check_sampler"]
+__all__ = [
+    "CodecReport",
+    "ConformanceError",
+    "MetricReport",
+    "ModelReport",
+    "Report",
+    "check_codec",
+    "check_entropy_model",
+    "check_metric",
+    "check_sampler",
+]
 
 
 def check_sampler(
@@ -40,8 +54,20 @@ def check_sampler(
 ) -> Report:
     """Put a sampler, given by name and options or as itself, through all checks.
 
-    targets: random levels for the round trip. damaged: damaged streams. slow: a level of a
-    million latents, too. Raises ConformanceError.
+    Arguments:
+        sampler: its name, or one that is made already.
+        options: of a sampler given by name.
+        plugins: where names are looked up; the installed ones by default.
+        targets: random levels for the round trip.
+        damaged: damaged streams.
+        seed: of targets, damage and shared random numbers.
+        slow: whether a level of a million latent elements is coded, too.
+
+    Returns:
+        What was found about the sampler: rate, figure of merit, bias, times.
+
+    Raises:
+        ConformanceError: for the first thing that is wrong.
     """
     name, make = maker(sampler, options or {}, plugins)
     subject = Subject(name, make, seed)

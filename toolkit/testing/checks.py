@@ -24,8 +24,13 @@ from toolkit.testing.targets import (
 
 DRAWS = 20_000
 """Draws for the tests of exactness."""
-NUMBERS_A_LATENT = 256
-"""Most shared random numbers that a decoder may make for each latent."""
+EXACT_TARGETS = (
+    *((0.0, 0.5), (1.0, 0.6), (-0.4, 0.9), (1.5, 0.25)),
+    *((-1.5, 1.0), (0.0, 1.6), (1.4, 1.2), (-6.0, 0.8)),
+)
+"""d and r for these tests; among them some as wide as the prior, wider, and far from it."""
+NUMBERS_AN_ELEMENT = 256
+"""Most shared random numbers that a decoder may make for each latent element."""
 
 
 def check_round_trips(subject: Subject, report: Report, count: int, slow: bool) -> None:
@@ -57,8 +62,8 @@ def check_typical(subject: Subject, report: Report) -> None:
         raise ConformanceError(
             "repeatability", f"{t.label}: a second encoding gives other bytes than the first"
         )
-    report.merit = figure_of_merit(t.d, t.r, values, 8 * len(coded.data))
-    report.side_percent = 100 * coded.side_bits / report.merit.kl_bits
+    report.figure_of_merit = figure_of_merit(t.d, t.r, values, 8 * len(coded.data))
+    report.side_percent = 100 * coded.side_bits / report.figure_of_merit.kl_bits
     errors = (values.astype(np.float64) - t.d) / t.r
     report.mean_bias = float(np.mean(np.sign(t.d) * errors))
     report.width_ratio = float(np.sqrt(np.mean(errors**2)))
@@ -85,12 +90,12 @@ def check_random_access(subject: Subject, report: Report) -> None:
     coded = subject.encode(t)
     random = _CountingRandom(subject.seed, 1)
     subject.decode(coded.data, t, random)
-    allowed = NUMBERS_A_LATENT * t.d.size
+    allowed = NUMBERS_AN_ELEMENT * t.d.size
     if random.count > allowed:
         raise ConformanceError(
             "cost of decoding",
-            f"{t.label}: the decoder draws {random.count} numbers for {t.d.size} latents, more "
-            f"than {NUMBERS_A_LATENT} each: does it replay the encoder's search?",
+            f"{t.label}: the decoder draws {random.count} numbers for {t.d.size} elements, more "
+            f"than {NUMBERS_AN_ELEMENT} each: does it replay the encoder's search?",
         )
     report.checks.append("cost of decoding")
 
@@ -118,7 +123,7 @@ def check_threads(subject: Subject, report: Report) -> None:
 
 def check_exactness(subject: Subject, report: Report) -> None:
     """What claims to be exact has the target's moments, distribution and independence."""
-    for d, r in ((0.0, 0.5), (1.0, 0.6), (-0.4, 0.9), (1.5, 0.25)):
+    for d, r in EXACT_TARGETS:
         shape = (4, 50, DRAWS // 200)
         t = Targets(f"{DRAWS} draws of N({d:g}, {r:g}^2)", np.full(shape, d), np.full(shape, r))
         values = subject.encode(t).values

@@ -14,8 +14,8 @@ from toolkit.testing.subject import (
     Report,
     Subject,
     check_array,
+    described,
     differing,
-    told,
 )
 from toolkit.testing.targets import typical_level
 
@@ -36,7 +36,7 @@ def check_stream_end(subject: Subject, report: Report) -> None:
             continue
         except Exception as error:
             raise ConformanceError(
-                "end of stream", f"{len(more)} bytes too many: decode raised {told(error)}"
+                "end of stream", f"{len(more)} bytes too many: decode raised {described(error)}"
             ) from error
         if values.shape != t.shape or differing(values, coded.values):
             raise ConformanceError(
@@ -72,7 +72,8 @@ def check_damage(subject: Subject, report: Report, count: int) -> None:
         except Exception as error:
             raise ConformanceError(
                 "damaged streams",
-                f"{label}: decode raised {told(error)}, which isn't a BadFile such as BadStream",
+                f"{label}: decode raised {described(error)}, which isn't a BadFile such as "
+                "BadStream",
             ) from error
         check_array(values, t.shape, f"damaged stream ({label}): the values")
     report.checks.append("damaged streams")

@@ -14,7 +14,7 @@ from toolkit.errors import ToolkitError
 from toolkit.format.errors import BadStream
 from toolkit.sampling.choice import SamplerChoice
 from toolkit.sampling.contract import CodedSample, Sampler
-from toolkit.sampling.figure_of_merit import Merit
+from toolkit.sampling.figure_of_merit import FigureOfMerit
 from toolkit.sampling.randomness import SharedRandom
 from toolkit.testing.targets import Targets
 
@@ -40,8 +40,8 @@ class Report:
     """Levels that were coded and decoded."""
     checks: list[str] = field(default_factory=list)
     """Checks passed, in order."""
-    merit: Merit | None = None
-    """On a level made up to resemble those of trained networks."""
+    figure_of_merit: FigureOfMerit | None = None
+    """On a synthetic level that resembles those of trained networks."""
     side_percent: float = 0.0
     """Side information there, per cent of KL."""
     mean_bias: float = 0.0
@@ -55,7 +55,7 @@ class Report:
     """Of the damaged streams: those that raised a named error."""
 
     def __str__(self) -> str:
-        merit = self.merit
+        merit = self.figure_of_merit
         figures = "" if merit is None else (
             f"rate {merit.rate_percent:+.1f} % of KL (side {self.side_percent:.1f} %), "
             f"J {merit.j_percent:+.1f} %, "
@@ -83,7 +83,13 @@ def maker(
 
 
 class Subject:
-    """A sampler under test: every call is checked for what any call must keep."""
+    """A sampler under test: every call is checked for what any call must keep.
+
+    Arguments:
+        name: what messages call it.
+        make: gives a new one.
+        seed: of the shared random numbers and the targets.
+    """
 
     def __init__(self, name: str, make: Callable[[], Sampler], seed: int) -> None:
         self.name = name
@@ -99,7 +105,9 @@ class Subject:
         try:
             coded = (sampler or self.make()).encode(d, r, self.random())
         except Exception as error:
-            raise ConformanceError("encoding", f"{t.label}: encode raised {told(error)}") from error
+            raise ConformanceError(
+                "encoding", f"{t.label}: encode raised {described(error)}"
+            ) from error
         if not (isinstance(coded, CodedSample) and isinstance(coded.data, bytes)):
             raise ConformanceError("encoding", f"{t.label}: encode must return a CodedSample")
         check_array(coded.values, t.shape, f"{t.label}: the encoder's values")
@@ -119,12 +127,12 @@ class Subject:
         except (IndexError, EOFError, BadStream, ValueError) as error:
             raise ConformanceError(
                 "round trip",
-                f"{t.label}: decode raised {told(error)} on a stream of the encoder's own: it "
+                f"{t.label}: decode raised {described(error)} on a stream of the encoder's own: it "
                 "reads past its end, or encoder and decoder disagree on what is in it",
             ) from error
         except Exception as error:
             raise ConformanceError(
-                "round trip", f"{t.label}: decode raised {told(error)}"
+                "round trip", f"{t.label}: decode raised {described(error)}"
             ) from error
         check_array(values, t.shape, f"{t.label}: the decoder's values")
         return values
@@ -137,18 +145,18 @@ class Subject:
             raise ConformanceError(
                 "round trip",
                 f"{t.label}: the decoder's sample differs from the encoder's in {differ} of "
-                f"{values.size} latents: it draws other numbers",
+                f"{values.size} elements: it draws other numbers",
             )
         return coded
 
 
-def told(error: BaseException) -> str:
+def described(error: BaseException) -> str:
     """Class and message of an error, on one line."""
     return f"{type(error).__name__} ({' '.join(str(error).split())})"
 
 
 def differing(a: NDArray[np.float32], b: NDArray[np.float32]) -> int:
-    """Latents that aren't the same bits."""
+    """How many elements aren't the same bits."""
     words = [np.ascontiguousarray(x).view(np.uint32) for x in (a, b)]
     return int(np.count_nonzero(words[0] != words[1]))
 

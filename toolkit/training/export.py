@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
-import platform
+import os
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
+from toolkit.environment import processor_name
 from toolkit.format.files import write_atomically, write_bytes_atomically
 from toolkit.format.weights import write_weights
 from toolkit.options import parse_options, to_mapping
@@ -44,7 +45,8 @@ def model_card(
     """The card: what the weights are, how they came about, what they reach."""
     recipe = trainer.recipe
     weights = sum(p.numel() for p in trainer.ema["model"].parameters())
-    device = torch.cuda.get_device_name() if trainer.device.type == "cuda" else _processor()
+    processors = f"{os.cpu_count()} x {processor_name()}"
+    device = torch.cuda.get_device_name() if trainer.device.type == "cuda" else processors
     machines = f"{device}, {trainer.processes.world} process(es)"
     start = f"`{json.dumps(to_mapping(recipe.start))}`" if recipe.start else "random weights"
     branch, skipped = trainer.schedule.branch, trainer.guard.skipped
@@ -79,15 +81,6 @@ their KL, those of symbols -log2 p; the picture is that of a plain sample, or of
 |---|---|---|---|
 {points}
 """
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-        return f"{len(names)} x {names[0]}"
-    except (OSError, IndexError):
-        return platform.processor() or platform.machine()
 
 
 def plot_curves(log: Path, target: Path) -> None:

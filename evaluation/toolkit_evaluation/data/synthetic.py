@@ -1,4 +1,4 @@
-"""Made-up levels of latents that resemble those of a trained ladder.
+"""Synthetic levels of latents that resemble those of a trained ladder.
 
 For tests and timings without weights: per-channel rates fall geometrically, as the posterior
 of a trained network's do, and each channel's rate varies smoothly over the image.

@@ -13,13 +13,13 @@ from typing import Any
 
 from toolkit.format.files import write_bytes_atomically
 from toolkit_evaluation.report import sections
-from toolkit_evaluation.report.figure import COLOURS, rate_distortion_figure, save
 from toolkit_evaluation.report.pictures import Picture, choose_pictures
-from toolkit_evaluation.results.bdrate import bd_rates, curve_of
+from toolkit_evaluation.results.curve import curve_of
 from toolkit_evaluation.results.export import export
+from toolkit_evaluation.results.figure import COLOURS, save
 from toolkit_evaluation.results.reference import Reference
+from toolkit_evaluation.results.row import Mean, Row
 from toolkit_evaluation.results.table import Table
-from toolkit_evaluation.run.measure import Row
 from toolkit_evaluation.run.recorded import Recorded
 
 PAGE = Path(__file__).parent / "page"
@@ -52,7 +52,7 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     page = report_html(recorded, settings, notice)
     export(recorded.table, folder, recorded.run)
-    figure = rate_distortion_figure(recorded.table, settings.references)
+    figure = recorded.table.figure(settings.references)
     for suffix in ("png", "svg"):
         save(figure, folder / f"rate-distortion.{suffix}")
     path = folder / "report.html"
@@ -68,7 +68,7 @@ def report_html(
     """The page."""
     table = recorded.table
     pictures = choose_pictures(recorded, settings.pictures, notice)
-    deltas = bd_rates(table, settings.anchor or table.anchor)
+    deltas = table.bd_rates(settings.anchor)
     parts = [
         ("viewer", "Side by side", sections.viewer(pictures)),
         ("bd-rate", "BD-rate", sections.bd_section(deltas, table)),
@@ -99,7 +99,7 @@ def _page(name: str) -> str:
 
 def _summary(recorded: Recorded) -> str:
     table = recorded.table
-    images = {row["image"] for row in table.rows}
+    images = {row.image for row in table.rows}
     failed = len(table.failures)
     text = (
         f"{', '.join(table.codecs)} on {len(images)} image{'s' * (len(images) != 1)}; "
@@ -111,7 +111,7 @@ def _summary(recorded: Recorded) -> str:
 
 def _static_plot(table: Table, references: Sequence[Reference]) -> str:
     buffer = io.StringIO()
-    rate_distortion_figure(table, references).savefig(buffer, format="svg", metadata={"Date": None})
+    table.figure(references).savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 
@@ -128,9 +128,10 @@ def _data(
     table: Table, references: Sequence[Reference], pictures: Sequence[Picture]
 ) -> dict[str, Any]:
     metrics = ["psnr", "ms_ssim", *table.metrics]
-    good = [row for row in table.rows if row["status"] == "ok"]
-    images = list(dict.fromkeys(row["image"] for row in good))
-    groups = {"": table.means, **{i: [r for r in good if r["image"] == i] for i in images}}
+    good = [row for row in table.rows if row.ok]
+    images = list(dict.fromkeys(row.image for row in good))
+    groups: dict[str, Sequence[Row | Mean]] = {"": table.means}
+    groups |= {image: [row for row in good if row.image == image] for image in images}
     curves = [
         curve
         for image, rows in groups.items()
@@ -158,12 +159,12 @@ def _data(
 
 
 def _curve(
-    rows: Sequence[Row], image: str, codec: str, metric: str, theoretical: bool, number: int
+    rows: Sequence[Row | Mean], image: str, codec: str, metric: str, theoretical: bool, number: int
 ) -> dict[str, Any]:
     points = []
     for row in rows:
-        if row["codec"] == codec:
-            points += [[*point, row["point"]] for point in curve_of([row], metric, theoretical)]
+        if row.codec == codec:
+            points += [[*point, row.point] for point in curve_of([row], metric, theoretical)]
     return {
         "name": codec + (", theoretical" if theoretical else ""),
         "image": image,

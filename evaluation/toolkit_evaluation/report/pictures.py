@@ -13,8 +13,10 @@ import numpy as np
 
 from toolkit.codec.base import as_pixels
 from toolkit.errors import InputError
-from toolkit_evaluation.run.measure import Row, pixels_sha256
+from toolkit_evaluation.results.row import Row
+from toolkit_evaluation.run.kept_files import reconstruction_path
 from toolkit_evaluation.run.recorded import Recorded
+from toolkit_evaluation.run.task import pixels_sha256
 
 RATES = 3
 """Rates at which each codec is shown."""
@@ -42,6 +44,7 @@ class Picture:
     views: tuple[View, ...]
 
     def plain(self) -> dict[str, Any]:
+        """For the page's script."""
         return {
             "name": self.name,
             "width": self.width,
@@ -57,8 +60,8 @@ def choose_pictures(
     same few rates. Files that changed since are left out with a notice."""
     kept: dict[str, list[Row]] = {}
     for row in recorded.table.rows:
-        if row["status"] == "ok" and row["file"] and decoded_path(row).is_file():
-            kept.setdefault(row["image"], []).append(row)
+        if row.ok and row.file and _decoded_path(row).is_file():
+            kept.setdefault(row.image, []).append(row)
     originals = {i["name"]: Path(i["path"]) for i in recorded.run.get("images", ())}
     pictures: list[Picture] = []
     for image, rows in kept.items():
@@ -69,44 +72,41 @@ def choose_pictures(
         if original is not None:
             views.insert(0, original)
         if views:
-            pictures.append(Picture(image, rows[0]["width"], rows[0]["height"], tuple(views)))
+            pictures.append(Picture(image, rows[0].width or 0, rows[0].height or 0, tuple(views)))
     return pictures
 
 
-def decoded_path(row: Row) -> Path:
-    """The reconstruction beside a row's kept file."""
-    path = Path(row["file"])
-    shown = path.with_name(f"{row['image']}.png")
-    return shown if shown != path else path.with_name(f"{row['image']}.decoded.png")
+def _decoded_path(row: Row) -> Path:
+    return reconstruction_path(Path(row.file or ""), row.image)
 
 
 def _at_same_rates(rows: Sequence[Row]) -> list[Row]:
     """Of each codec the points nearest to a few rates that all codecs reach."""
-    codecs = {
-        codec: [r for r in rows if r["codec"] == codec] for codec in {r["codec"] for r in rows}
-    }
-    low = max(min(r["bpp"] for r in own) for own in codecs.values())
-    high = max(low, min(max(r["bpp"] for r in own) for own in codecs.values()))
-    chosen: dict[tuple[str, float], Row] = {}
-    for rate in np.geomspace(low, high, RATES):
-        for codec in dict.fromkeys(r["codec"] for r in rows):
-            row = min(codecs[codec], key=lambda r: abs(np.log(r["bpp"] / rate)))
-            chosen.setdefault((codec, row["point"]), row)
+    codecs: dict[str, list[tuple[float, Row]]] = {}
+    for row in rows:
+        codecs.setdefault(row.codec, []).append((row.bpp or 0.0, row))
+    low = max(min(rate for rate, _ in own) for own in codecs.values())
+    high = max(low, min(max(rate for rate, _ in own) for own in codecs.values()))
+    chosen: dict[tuple[str, float | None], Row] = {}
+    for wanted in np.geomspace(low, high, RATES):
+        for codec, own in codecs.items():
+            _, row = min(own, key=lambda pair: abs(np.log(pair[0] / wanted)))
+            chosen.setdefault((codec, row.point), row)
     return list(chosen.values())
 
 
 def _view(row: Row, notice: Callable[[str], None]) -> View | None:
-    path = decoded_path(row)
+    path = _decoded_path(row)
     try:
         pixels = as_pixels(path)
     except InputError as error:
         notice(str(error))
         return None
-    if pixels_sha256(pixels) != row["decoded_sha256"]:
+    if pixels_sha256(pixels) != row.decoded_sha256:
         notice(f"{path}: not the reconstruction that was measured; not shown")
         return None
-    name = f"{row['codec']} {row['point']:g}"
-    return View(name, _data_url(pixels), row["bpp"], row["psnr"], row["ms_ssim"])
+    name = f"{row.codec} {row.point:g}"
+    return View(name, _data_url(pixels), row.bpp, row.psnr, row.ms_ssim)
 
 
 def _original(row: Row, path: Path | None) -> View | None:
@@ -116,7 +116,7 @@ def _original(row: Row, path: Path | None) -> View | None:
         pixels = as_pixels(path)
     except InputError:
         return None
-    if pixels_sha256(pixels) != row["pixels_sha256"]:
+    if pixels_sha256(pixels) != row.pixels_sha256:
         return None
     return View("original", _data_url(pixels))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from toolkit_evaluation.report.pictures import Picture
 from toolkit_evaluation.results.bdrate import BDRate, matched_pairs
-from toolkit_evaluation.results.table import Table, aim_of
+from toolkit_evaluation.results.table import Table
 from toolkit_evaluation.results.terminal import percent
 
 _METRICS = {"psnr": "PSNR", "ms_ssim": "MS-SSIM"}
@@ -93,7 +93,7 @@ def bd_section(deltas: Sequence[BDRate], table: Table) -> str:
 
 
 def _matched(deltas: Sequence[BDRate], table: Table) -> str:
-    anchor = [mean for mean in table.means if mean["codec"] == deltas[0].anchor]
+    anchor = table.means_of(deltas[0].anchor)
     rows = [
         (
             pair.codec + (", theoretical" if pair.theoretical else ""),
@@ -105,9 +105,7 @@ def _matched(deltas: Sequence[BDRate], table: Table) -> str:
         )
         for bd in deltas
         if bd.image is None
-        for pair in matched_pairs(
-            anchor, [m for m in table.means if m["codec"] == bd.codec], bd.metric, bd.theoretical
-        )
+        for pair in matched_pairs(anchor, table.means_of(bd.codec), bd.metric, bd.theoretical)
     ]
     titles = ("codec", "metric", "quality", f"{deltas[0].anchor} bpp", "bpp", "difference")
     return (
@@ -131,22 +129,22 @@ def means_section(table: Table) -> str:
     """All means; theoretical columns beside the actual ones."""
     titles = (
         "codec", "point", "images", "failed", "bpp", "PSNR", "MS-SSIM", "theoretical bpp",
-        "theoretical PSNR", "theoretical MS-SSIM", "level 2", *table.metrics,
+        "theoretical PSNR", "theoretical MS-SSIM", "upper levels", *table.metrics,
     )  # fmt: skip
     rows = (
         (
-            mean["codec"],
-            aim_of(mean),
-            str(mean["images"]),
-            str(mean["failures"]),
-            number(mean["bpp"], 4),
-            number(mean["psnr"], 2),
-            number(mean["ms_ssim"], 4),
-            number(mean["theoretical_bpp"], 4),
-            number(mean["theoretical_psnr"], 2),
-            number(mean["theoretical_ms_ssim"], 4),
-            "-" if mean["level2_share"] is None else f"{100 * mean['level2_share']:.1f} %",
-            *(number(mean[name], 4) for name in table.metrics),
+            mean.codec,
+            mean.point_label,
+            str(mean.images),
+            str(mean.failures),
+            number(mean.value("bpp"), 4),
+            number(mean.value("psnr"), 2),
+            number(mean.value("ms_ssim"), 4),
+            number(mean.value("theoretical_bpp"), 4),
+            number(mean.value("theoretical_psnr"), 2),
+            number(mean.value("theoretical_ms_ssim"), 4),
+            "-" if (share := mean.value("upper_share")) is None else f"{100 * share:.1f} %",
+            *(number(mean.value(name), 4) for name in table.metrics),
         )
         for mean in table.means
     )
@@ -165,11 +163,11 @@ def speed_section(table: Table) -> str:
     )  # fmt: skip
     rows = (
         (
-            mean["codec"],
-            aim_of(mean),
-            *(number(mean[name], 3) for name in names),
-            number(mean["encode_peak_mib"], 0),
-            number(mean["decode_peak_mib"], 0),
+            mean.codec,
+            mean.point_label,
+            *(number(mean.value(name), 3) for name in names),
+            number(mean.value("encode_peak_mib"), 0),
+            number(mean.value("decode_peak_mib"), 0),
         )
         for mean in table.means
     )
@@ -183,17 +181,16 @@ def speed_section(table: Table) -> str:
 def failures_section(table: Table) -> str:
     """What failed, and what decoded to something else than the encoder expected."""
     rows = [
-        (row["image"], row["codec"], aim_of(row),
-         row["error"])
+        (row.image, row.codec, row.point_label, row.error or "")
         for row in table.failures
     ] + [
-        (row["image"], row["codec"], aim_of(row),
+        (row.image, row.codec, row.point_label,
          "decoded to other pixels than the encoder's own reconstruction")
         for row in table.rows
-        if row.get("matches_encoder") is False
+        if row.matches_encoder is False
     ]  # fmt: skip
     if not rows:
-        checked = sum(row.get("matches_encoder") is True for row in table.rows)
+        checked = sum(row.matches_encoder is True for row in table.rows)
         return (
             f"<p>None. {checked} files of codecs that know what their decoder will show decoded "
             "to exactly that.</p>"

@@ -6,22 +6,15 @@ over quality, PCHIP beside it (Herglotz et al. 2022). MS-SSIM counts as -10 log1
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from toolkit.errors import UnknownName
-from toolkit_evaluation.metrics.fidelity import similarity_decibels
-from toolkit_evaluation.run.measure import Row
+from toolkit_evaluation.results.curve import Curve, curve_of, overlap, rising
+from toolkit_evaluation.results.row import HasFigures, Mean, Row, finite
 
-if TYPE_CHECKING:
-    from toolkit_evaluation.results.table import Table
-
-Curve = list[tuple[float, float]]
-"""(bpp, quality in dB) of each point."""
 METRICS = ("psnr", "ms_ssim")
 FEWEST = 4
 """Points that a curve needs for a BD-rate."""
@@ -66,27 +59,7 @@ def bd_rate(anchor: Curve, test: Curve, method: str = "akima") -> float | None:
             require_matching_points=False,
             min_overlap=0,
         )
-    return float(value) if math.isfinite(value) else None
-
-
-def rising(curve: Curve) -> Curve:
-    """The points that no cheaper point equals in quality, by rate."""
-    kept: Curve = []
-    for rate, quality in sorted(curve, key=lambda point: (point[0], -point[1])):
-        if rate > 0 and (not kept or (quality > kept[-1][1] and rate > kept[-1][0])):
-            kept.append((rate, quality))
-    return kept
-
-
-def overlap(first: Curve, second: Curve) -> tuple[tuple[float, float] | None, float]:
-    """Qualities in dB that both curves reach, and their share of those that either does."""
-    if not first or not second:
-        return None, 0.0
-    ends = [(min(q), max(q)) for q in ([p[1] for p in curve] for curve in (first, second))]
-    low, high = max(e[0] for e in ends), min(e[1] for e in ends)
-    if high <= low:
-        return None, 0.0
-    return (low, high), (high - low) / (max(e[1] for e in ends) - min(e[0] for e in ends))
+    return finite(value)
 
 
 @dataclass(frozen=True)
@@ -108,7 +81,10 @@ class Matched:
 
 
 def matched_pairs(
-    anchor_rows: Sequence[Row], rows: Sequence[Row], metric: str, theoretical: bool = False
+    anchor_rows: Sequence[HasFigures],
+    rows: Sequence[Row | Mean],
+    metric: str,
+    theoretical: bool = False,
 ) -> list[Matched]:
     """At the quality of each of the anchor's points that the other curve reaches: both rates.
 
@@ -121,37 +97,28 @@ def matched_pairs(
             if worse <= quality <= better:
                 share = (quality - worse) / (better - worse)
                 bpp = low * (high / low) ** share
-                codec = rows[0]["codec"]
+                codec = rows[0].codec
                 pairs.append(Matched(codec, metric, theoretical, quality, anchor_bpp, bpp))
                 break
     return pairs
 
 
-def curve_of(rows: Sequence[Row], metric: str, theoretical: bool = False) -> Curve:
-    """The curve of rows or means of one codec (and one image), in dB."""
-    prefix = "theoretical_" if theoretical else ""
-    curve: Curve = []
-    for row in rows:
-        rate, quality = row.get(f"{prefix}bpp"), row.get(f"{prefix}{metric}")
-        if metric == "ms_ssim":
-            quality = similarity_decibels(quality)
-        if rate is not None and quality is not None:
-            curve.append((rate, quality))
-    return curve
-
-
 def compare(
-    anchor_rows: Sequence[Row], rows: Sequence[Row], metric: str, theoretical: bool = False
+    anchor_rows: Sequence[Row | Mean],
+    rows: Sequence[Row | Mean],
+    metric: str,
+    theoretical: bool = False,
+    image: str | None = None,
 ) -> BDRate:
     """BD-rate of ``rows`` (one codec) against ``anchor_rows`` (another one)."""
     anchor = rising(curve_of(anchor_rows, metric))
     test = rising(curve_of(rows, metric, theoretical))
     both, share = overlap(anchor, test)
     return BDRate(
-        codec=rows[0]["codec"],
-        anchor=anchor_rows[0]["codec"],
+        codec=rows[0].codec,
+        anchor=anchor_rows[0].codec,
         metric=metric,
-        image=rows[0].get("image"),
+        image=image,
         theoretical=theoretical,
         akima=bd_rate(anchor, test, "akima"),
         pchip=bd_rate(anchor, test, "pchip"),
@@ -160,30 +127,34 @@ def compare(
     )
 
 
-def bd_rates(table: Table, anchor: str | None) -> list[BDRate]:
-    """Of every codec of the table against ``anchor``: on the means first, then by image.
+def bd_rates(rows: Sequence[Row], means: Sequence[Mean], anchor: str) -> list[BDRate]:
+    """Of every codec against ``anchor``: on the means first, then by image.
 
-    Empty without an anchor; raises UnknownName for one that the table lacks.
+    Raises UnknownName for an anchor that isn't among the rows' codecs.
     """
-    if anchor is None:
+    codecs = dict.fromkeys(row.codec for row in rows)
+    if anchor not in codecs:
+        raise UnknownName("codec in these results", anchor, codecs)
+    good = [row for row in rows if row.ok]
+    results = _of_group(means, anchor, None)
+    for image in dict.fromkeys(row.image for row in good):
+        results += _of_group([row for row in good if row.image == image], anchor, image)
+    return results
+
+
+def _of_group(rows: Sequence[Row | Mean], anchor: str, image: str | None) -> list[BDRate]:
+    """Those of one image, or of the means; none where the anchor isn't there."""
+    by_codec: dict[str, list[Row | Mean]] = {}
+    for row in rows:
+        by_codec.setdefault(row.codec, []).append(row)
+    if anchor not in by_codec:
         return []
-    if anchor not in table.codecs:
-        raise UnknownName("codec in these results", anchor, table.codecs)
     results: list[BDRate] = []
-    good = [row for row in table.rows if row["status"] == "ok"]
-    images = dict.fromkeys(row["image"] for row in good)
-    groups = [table.means, *([row for row in good if row["image"] == name] for name in images)]
-    for rows in groups:
-        by_codec: dict[str, list[Row]] = {}
-        for row in rows:
-            by_codec.setdefault(row["codec"], []).append(row)
-        if anchor not in by_codec:
-            continue
-        for codec, own in by_codec.items():
-            for theoretical in (False, True):
-                if theoretical and all(row["theoretical_bpp"] is None for row in own):
-                    continue
-                if codec == anchor and not theoretical:
-                    continue
-                results += [compare(by_codec[anchor], own, m, theoretical) for m in METRICS]
+    for codec, own in by_codec.items():
+        for theoretical in (False, True):
+            if theoretical and all(row.value("theoretical_bpp") is None for row in own):
+                continue
+            if codec == anchor and not theoretical:
+                continue
+            results += [compare(by_codec[anchor], own, m, theoretical, image) for m in METRICS]
     return results

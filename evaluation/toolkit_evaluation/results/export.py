@@ -11,8 +11,10 @@ from typing import Any
 import msgspec
 
 from toolkit.format.files import write_bytes_atomically
-from toolkit_evaluation.results.table import Table, aim_of
-from toolkit_evaluation.run.measure import Row
+from toolkit_evaluation.results.row import Row
+from toolkit_evaluation.results.table import Table
+
+Plain = dict[str, Any]
 
 _COMPRESSAI = {
     "psnr": "psnr-rgb",
@@ -21,11 +23,9 @@ _COMPRESSAI = {
     "encode_s": "encoding_time",
     "decode_s": "decoding_time",
 }
-
-
 _CODEC_COMPARE = {
     "image": ("original_name", "Original image"),
-    "aim": ("quality", "Point of the curve, or target"),
+    "point_label": ("quality", "Point of the curve, or target"),
     "psnr": ("psnr", "Peak signal-to-noise ratio, 8-bit RGB, dB"),
     "ms_ssim": ("msssim", "Multi-scale structural similarity, RGB"),
     "encode_s": ("encoding_time", "Encoding duration in seconds"),
@@ -43,8 +43,8 @@ def export(table: Table, folder: Path, run: Mapping[str, Any] | None = None) -> 
     for name in ("compressai", "codec-compare"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     files = {
-        folder / "rows.csv": csv_of(table.rows),
-        folder / "means.csv": csv_of(table.means),
+        folder / "rows.csv": csv_of(row.to_dict() for row in table.rows),
+        folder / "means.csv": csv_of(mean.to_dict() for mean in table.means),
     }
     for codec in table.codecs:
         files[folder / "compressai" / f"{codec}.json"] = _json(compressai_table(table, codec))
@@ -63,7 +63,7 @@ def _json(value: Any) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 
 
-def csv_of(rows: Iterable[Row]) -> bytes:
+def csv_of(rows: Iterable[Plain]) -> bytes:
     """Rows as CSV (RFC 4180, UTF-8); parts of a file get a column each, None is empty."""
     flat = [_flat(row) for row in rows]
     columns = list(dict.fromkeys(name for row in flat for name in row))
@@ -74,8 +74,8 @@ def csv_of(rows: Iterable[Row]) -> bytes:
     return text.getvalue().encode()
 
 
-def _flat(row: Row) -> Row:
-    result: Row = {}
+def _flat(row: Plain) -> Plain:
+    result: Plain = {}
     for name, value in row.items():
         if isinstance(value, dict):
             result.update({f"{name}.{inner}": v for inner, v in value.items()})
@@ -89,12 +89,12 @@ def compressai_table(table: Table, codec: str) -> dict[str, Any]:
 
     A metric that some point lacks is left out: their plot tool takes no gaps.
     """
-    means = [mean for mean in table.means if mean["codec"] == codec and mean["images"]]
-    means.sort(key=lambda mean: float(mean["bpp"]))
-    columns = {theirs: [mean[ours] for mean in means] for ours, theirs in _COMPRESSAI.items()}
+    means = [mean for mean in table.means if mean.codec == codec and mean.images]
+    means.sort(key=lambda mean: mean.value("bpp") or 0.0)
+    columns = {theirs: [mean.value(ours) for mean in means] for ours, theirs in _COMPRESSAI.items()}
     return {
         "name": codec,
-        "description": f"mean of {max((mean['images'] for mean in means), default=0)} images",
+        "description": f"mean of {max((mean.images for mean in means), default=0)} images",
         "results": {name: values for name, values in columns.items() if None not in values},
     }
 
@@ -105,16 +105,13 @@ def codec_compare_batch(table: Table, codec: str, run: Mapping[str, Any]) -> dic
 
     A figure that some row lacks is left out, as are failed rows.
     """
-    rows = [
-        {**row, "aim": aim_of(row) if row.get("target") else row["point"]}
-        for row in table.rows
-        if row["codec"] == codec and row["status"] == "ok"
-    ]
-    known = [name for name in _CODEC_COMPARE if all(row[name] is not None for row in rows)]
+    good = [row for row in table.rows if row.codec == codec and row.ok]
+    rows = [{**row.to_dict(), "point_label": row.target or row.point} for row in good]
+    known = [name for name in _CODEC_COMPARE if all(row.get(name) is not None for row in rows)]
     constants = {
         "name": ("Name of this experiment", codec),
         "codec": ("Name of the codec used to generate this data", codec),
-        "version": ("Identity of options, weights and libraries", _version(rows)),
+        "version": ("Identity of options, weights and libraries", _version(good)),
         "time": ("Timestamp of when this data was generated", str(run.get("started", ""))),
     }
     return {
@@ -126,4 +123,4 @@ def codec_compare_batch(table: Table, codec: str, run: Mapping[str, Any]) -> dic
 
 
 def _version(rows: list[Row]) -> str:
-    return f"{rows[0]['preset_identity']}-{rows[0]['codec_identity']}" if rows else ""
+    return f"{rows[0].preset_identity}-{rows[0].codec_identity}" if rows else ""

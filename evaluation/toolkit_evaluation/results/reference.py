@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from toolkit.errors import InputError
 from toolkit_evaluation.data.kodak import is_kodak
-from toolkit_evaluation.run.measure import Row
-
-if TYPE_CHECKING:
-    from toolkit_evaluation.results.table import Table
+from toolkit_evaluation.results.row import Row
 
 USUAL = (
     ("jpeg.json", "JPEG"),
@@ -25,11 +23,24 @@ USUAL = (
 
 
 @dataclass(frozen=True)
+class ReferencePoint:
+    """A point of a published curve: means over the images of a data set."""
+
+    bpp: float
+    psnr: float
+    ms_ssim: float | None
+
+    def value(self, name: str) -> float | None:
+        """The figure or metric of this name, None where it isn't known."""
+        return getattr(self, name, None)
+
+
+@dataclass(frozen=True)
 class Reference:
-    """A published curve; ``points`` have the keys of a mean."""
+    """A published curve."""
 
     name: str
-    points: list[Row]
+    points: list[ReferencePoint]
 
 
 def read_references(folder: Path, usual: bool = True) -> list[Reference]:
@@ -49,13 +60,13 @@ def read_references(folder: Path, usual: bool = True) -> list[Reference]:
 
 
 def references_for(
-    table: Table, named: Path | None, default: Path | None = None
+    rows: Iterable[Row], named: Path | None, default: Path | None = None
 ) -> list[Reference]:
-    """The published curves to draw beside a table: those of the folder that was named, or of
+    """The published curves to draw beside rows: those of the folder that was named, or of
     ``default`` where the images are the Kodak suite, over which they are means."""
     if named is not None:
         return read_references(named)
-    hashes = {row["pixels_sha256"] for row in table.rows}
+    hashes = {row.pixels_sha256 for row in rows}
     return read_references(default) if default and is_kodak(hashes) else []
 
 
@@ -78,12 +89,7 @@ def read_reference(path: Path, title: str = "") -> Reference:
     return Reference(title or str(data.get("name", path.stem)), points)
 
 
-def _point(bpp: Any, psnr: Any, similarity: Any) -> Row:
+def _point(bpp: Any, psnr: Any, similarity: Any) -> ReferencePoint:
     # some published tables hold a sentinel where a metric wasn't measured
     known = similarity is not None and 0 < float(similarity) < 1
-    return {
-        "codec": "",
-        "bpp": float(bpp),
-        "psnr": float(psnr),
-        "ms_ssim": float(similarity) if known else None,
-    }
+    return ReferencePoint(float(bpp), float(psnr), float(similarity) if known else None)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from toolkit_evaluation.run.measure import FIGURES, Row
+from toolkit_evaluation.results.row import Mean, Row, means_of
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from toolkit_evaluation.results.bdrate import BDRate
+    from toolkit_evaluation.results.reference import Reference
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Table:
     """Codec that BD-rates are against where none is named."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Codecs that couldn't run, and why."""
-    means: list[Row] = field(init=False)
+    means: list[Mean] = field(init=False)
     """One for each codec and point: the means of the same figures over its images."""
 
     def __post_init__(self) -> None:
@@ -35,67 +38,49 @@ class Table:
     @property
     def failures(self) -> list[Row]:
         """Rows of images that failed."""
-        return [row for row in self.rows if row["status"] != "ok"]
+        return [row for row in self.rows if not row.ok]
 
     @property
     def codecs(self) -> list[str]:
         """Names of the codecs, in the order of the rows."""
-        return list(dict.fromkeys(row["codec"] for row in self.rows))
+        return list(dict.fromkeys(row.codec for row in self.rows))
+
+    def means_of(self, codec: str) -> list[Mean]:
+        """The means of one codec."""
+        return [mean for mean in self.means if mean.codec == codec]
 
     def bd_rates(self, anchor: str | None = None) -> list[BDRate]:
-        """BD-rate of every other codec against ``anchor``, on the means and on each image.
+        """BD-rate of every other codec against ``anchor`` (None: the table's), on the means and
+        on each image; empty where there is no anchor.
 
         Raises UnknownName for an anchor that isn't among the codecs.
         """
         from toolkit_evaluation.results.bdrate import bd_rates
 
-        return bd_rates(self, anchor or self.anchor)
+        anchor = anchor or self.anchor
+        return [] if anchor is None else bd_rates(self.rows, self.means, anchor)
+
+    def figure(self, references: Sequence[Reference] = ()) -> Figure:
+        """Rate-distortion curves, published ones beside them."""
+        from toolkit_evaluation.results.figure import rate_distortion_figure
+
+        images = list(dict.fromkeys(row.image for row in self.rows if row.ok))
+        title = images[0] if len(images) == 1 else f"mean of {len(images)} images"
+        return rate_distortion_figure(self.codecs, self.means, title, references)
 
     def plot(self, path: Path | str, reference: Path | None = None) -> None:
-        """Rate-distortion curves as a PNG or SVG file, by the suffix of ``path``."""
-        from toolkit_evaluation.report.figure import rate_distortion_figure, save
+        """Rate-distortion curves as a PNG or SVG file, by the suffix of ``path``; ``reference``
+        is a folder of published curves."""
+        from toolkit_evaluation.results.figure import save
         from toolkit_evaluation.results.reference import read_references
 
-        curves = read_references(reference) if reference else []
-        save(rate_distortion_figure(self, curves), Path(path))
+        save(self.figure(read_references(reference) if reference else ()), Path(path))
 
     def to_json(self) -> bytes:
         """``{"rows": [...], "means": [...], "skipped": {codec: why}}``."""
-        whole = {"rows": self.rows, "means": self.means, "skipped": self.skipped}
-        plain = msgspec.json.encode(whole)
-        return msgspec.json.format(plain, indent=2) + b"\n"
-
-
-def means_of(rows: Iterable[Row], metrics: Sequence[str] = ()) -> list[Row]:
-    """Means over the images of each codec and point or target, in the order of the rows.
-
-    A figure's mean is over the images that have it, None if none has; ``images`` counts the
-    rows that succeeded, ``failures`` the others.
-    """
-    groups: dict[tuple[str, float | str], list[Row]] = {}
-    for row in rows:
-        aim = row.get("target") or row["point"]
-        if aim is not None:
-            groups.setdefault((row["codec"], aim), []).append(row)
-    return [_mean(group, metrics) for group in groups.values()]
-
-
-def aim_of(row: Row) -> str:
-    """Point or target of a row or mean, for people; empty for an image that wasn't read."""
-    if row.get("target"):
-        return str(row["target"])
-    return "" if row["point"] is None else f"{row['point']:g}"
-
-
-def _mean(group: list[Row], metrics: Sequence[str]) -> Row:
-    good = [row for row in group if row["status"] == "ok"]
-    codec, target = group[0]["codec"], group[0].get("target")
-    points = [row["point"] for row in good] if target else [group[0]["point"]]
-    mean: dict[str, Any] = {"codec": codec, "target": target, "images": len(good)}
-    mean["point"] = sum(points) / len(points) if points else None
-    mean["failures"] = len(group) - len(good)
-    for name in (*FIGURES, *metrics):
-        values = [row[name] for row in good if row.get(name) is not None]
-        mean[name] = sum(values) / len(values) if values else None
-    mean["mismatches"] = sum(row.get("matches_encoder") is False for row in good)
-    return mean
+        whole = {
+            "rows": [row.to_dict() for row in self.rows],
+            "means": [mean.to_dict() for mean in self.means],
+            "skipped": self.skipped,
+        }
+        return msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n"

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from toolkit_evaluation.results.table import aim_of
-from toolkit_evaluation.run.measure import Row
-
 if TYPE_CHECKING:
     from rich.console import Console
 
     from toolkit_evaluation.results.bdrate import BDRate
+    from toolkit_evaluation.results.row import Mean
     from toolkit_evaluation.results.table import Table
 
 FAILURES_SHOWN = 10
@@ -27,10 +25,10 @@ def print_table(console: Console, table: Table, bd_rates: Sequence[BDRate]) -> N
         grid.add_column(title, justify="right", no_wrap=True)
     last = None
     for mean in table.means:
-        if last not in (None, mean["codec"]):
+        if last not in (None, mean.codec):
             grid.add_row()
-        last = mean["codec"]
-        grid.add_row(mean["codec"], *_cells(mean))
+        last = mean.codec
+        grid.add_row(mean.codec, *_cells(mean))
     console.print(grid)
     if any(bd.image is None for bd in bd_rates):
         console.print()
@@ -45,7 +43,7 @@ _TITLES = (
     "ideal bpp",
     "PSNR",
     "MS-SSIM",
-    "level 2",
+    "upper",
     "encode s",
     "in coder",
     "decode s",
@@ -53,19 +51,19 @@ _TITLES = (
 )
 
 
-def _cells(mean: Row) -> list[str]:
+def _cells(mean: Mean) -> list[str]:
     return [
-        aim_of(mean),
-        str(mean["images"]) + (f" (-{mean['failures']})" if mean["failures"] else ""),
-        _number(mean["bpp"], 4),
-        _number(mean["theoretical_bpp"], 4),
-        _number(mean["psnr"], 2),
-        _number(mean["ms_ssim"], 4),
-        "" if mean["level2_share"] is None else f"{100 * mean['level2_share']:.1f} %",
-        _number(mean["encode_s"], 3),
-        _number(mean["coder_encode_s"], 3),
-        _number(mean["decode_s"], 3),
-        _number(mean["coder_decode_s"], 3),
+        mean.point_label,
+        str(mean.images) + (f" (-{mean.failures})" if mean.failures else ""),
+        _number(mean.value("bpp"), 4),
+        _number(mean.value("theoretical_bpp"), 4),
+        _number(mean.value("psnr"), 2),
+        _number(mean.value("ms_ssim"), 4),
+        "" if (share := mean.value("upper_share")) is None else f"{100 * share:.1f} %",
+        _number(mean.value("encode_s"), 3),
+        _number(mean.value("coder_encode_s"), 3),
+        _number(mean.value("decode_s"), 3),
+        _number(mean.value("coder_decode_s"), 3),
     ]
 
 
@@ -118,13 +116,13 @@ def _print_problems(console: Console, table: Table) -> None:
     if failures:
         console.print(f"\n[bold red]{len(failures)} failed[/]")
     for row in failures[:FAILURES_SHOWN]:
-        aim = f" at {aim_of(row)}" if aim_of(row) else ""
-        console.print(f"  {row['image']}, {row['codec']}{aim}: {row['error']}", markup=False)
+        at = f" at {row.point_label}" if row.point_label else ""
+        console.print(f"  {row.image}, {row.codec}{at}: {row.error}", markup=False)
     if len(failures) > FAILURES_SHOWN:
         console.print(f"  and {len(failures) - FAILURES_SHOWN} more, in the rows")
-    differing = [row for row in table.rows if row.get("matches_encoder") is False]
+    differing = [row for row in table.rows if row.matches_encoder is False]
     if differing:
         console.print(
             f"\n[bold red]{len(differing)} decoded to other pixels than the encoder had[/], "
-            f"the first: {differing[0]['image']}, {differing[0]['codec']}"
+            f"the first: {differing[0].image}, {differing[0].codec}"
         )

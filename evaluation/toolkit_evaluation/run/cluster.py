@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from toolkit.errors import MissingError
-from toolkit_evaluation.run.measure import Row, error_row
-from toolkit_evaluation.run.pool import Workers
+from toolkit_evaluation.results.row import Row
+from toolkit_evaluation.run.settings import EvaluationSettings
 from toolkit_evaluation.run.threads import set_threads
-from toolkit_evaluation.run.worker import Bench, Job
+from toolkit_evaluation.run.worker import Job, Worker
 
 CONNECT_S = 10
 WAITING = 4
@@ -26,9 +28,9 @@ _own = threading.local()
 
 
 def run_on_cluster(
-    scheduler: str, setup: Workers, jobs: Iterator[Job]
+    settings: EvaluationSettings, plugin_files: Sequence[Path], jobs: Iterator[Job]
 ) -> Iterator[tuple[Job, Row]]:
-    """Jobs on the cluster at ``scheduler`` (``tcp://host:port``), as they get done.
+    """Jobs on the cluster at ``settings.scheduler`` (``tcp://host:port``), as they get done.
 
     Raises MissingError where Dask isn't installed or the scheduler can't be reached.
     """
@@ -36,15 +38,20 @@ def run_on_cluster(
         distributed: Any = importlib.import_module("dask.distributed")
     except ImportError:
         raise MissingError("--scheduler needs the package 'distributed': not installed") from None
+    scheduler = settings.scheduler
     try:
         client = distributed.Client(scheduler, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:
         raise MissingError(f"no Dask scheduler at {scheduler} ({error})") from None
-    setup = _with_absolute_paths(setup)
+    files = tuple(file.resolve() for file in plugin_files)
+    keep = settings.keep_files.resolve() if settings.keep_files else None
+    settings = replace(settings, keep_files=keep)
     sent: dict[str, Job] = {}
 
     def send(job: Job) -> Any:
-        future = client.submit(_work, job, setup, key=f"row-{job.slot}-{job.task.key}", pure=False)
+        future = client.submit(
+            _work, job, settings, files, key=f"row-{job.slot}-{job.task.key}", pure=False
+        )
         sent[future.key] = job
         return future
 
@@ -64,29 +71,21 @@ def run_on_cluster(
             client.cancel(list(done.futures), force=True)
 
 
-def _with_absolute_paths(setup: Workers) -> Workers:
-    keep = setup.settings.keep
-    settings = replace(setup.settings, keep=keep.resolve() if keep else None)
-    return replace(
-        setup, settings=settings, plugin_files=tuple(p.resolve() for p in setup.plugin_files)
-    )
-
-
 def _row(job: Job, future: Any) -> Row:
     """A future's row; an error row where the job killed every worker that tried it."""
     if future.status == "finished":
         row: Row = future.result()
         return row
-    return error_row(job.task, future.exception() or f"the cluster gave it up ({future.status})")
+    return job.task.error_row(future.exception() or f"the cluster gave it up ({future.status})")
 
 
-def _work(job: Job, setup: Workers) -> Row:
+def _work(job: Job, settings: EvaluationSettings, plugin_files: tuple[Path, ...]) -> Row:
     """On a worker: codecs and image are kept from job to job, by each of its threads."""
-    known: dict[Any, Bench] = _own.__dict__.setdefault("benches", {})
-    which = (setup.settings, setup.plugin_files)
+    known: dict[Any, Worker] = _own.__dict__.setdefault("workers", {})
+    which = (repr(settings), plugin_files)
     if which not in known:
         from toolkit.plugin.loader import load_plugins
 
-        set_threads(setup.threads)
-        known[which] = Bench(load_plugins(setup.plugin_files), setup.settings)
+        set_threads(settings.threads)
+        known[which] = Worker(load_plugins(plugin_files), settings)
     return known[which].run(job)

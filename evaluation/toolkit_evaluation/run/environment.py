@@ -6,8 +6,10 @@ import importlib.metadata
 import os
 import platform
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from toolkit.environment import processor_name
+from toolkit_evaluation.run.threads import VARIABLES
 
 if TYPE_CHECKING:
     from toolkit.plugin.loader import Plugins
@@ -35,7 +37,7 @@ def versions(plugins: Plugins) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": processor(),
+        "cpu": processor_name(),
         "cpus": os.cpu_count(),
         "gpu": _gpu(),
         "packages": {name: v for name in DISTRIBUTIONS if (v := _version(name))},
@@ -45,17 +47,6 @@ def versions(plugins: Plugins) -> dict[str, Any]:
             {"name": r.name, "origin": r.origin, "error": r.error} for r in plugins.records
         ],
     }
-
-
-def processor() -> str:
-    """Name of the processor."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _version(distribution: str) -> str | None:
@@ -75,8 +66,7 @@ def _image_libraries() -> dict[str, str]:
 
 
 def _threads() -> dict[str, Any]:
-    named = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-    result: dict[str, Any] = {name: os.environ[name] for name in named if name in os.environ}
+    result: dict[str, Any] = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     if "torch" in sys.modules:
         import torch
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import resource_tracker
 
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
     """Interrupts wait until the block ends, and for ever in processes that it starts, which
     would else die with a traceback while Python starts up; see ``leave_interrupts_to_parent``."""
-    resource_tracker.ensure_running()  # else started with a worker, letting interrupts in again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield

@@ -3,256 +3,148 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from toolkit.codec.base import Codec, as_rgb, mode_of
-from toolkit_evaluation.run.codec_runner import Hands, Here, told
-from toolkit_evaluation.run.target import Target, find_point
+from toolkit.codec.search import PointTarget, find_point
+from toolkit_evaluation.results.row import METRICS, Row, column, finite
+from toolkit_evaluation.run.codec_runner import CodecRunner, InProcess
+from toolkit_evaluation.run.kept_files import keep, kept_path
+from toolkit_evaluation.run.settings import EvaluationSettings
+from toolkit_evaluation.run.task import Task, pixels_sha256
 
 if TYPE_CHECKING:
     from toolkit.codec.base import Pixels
     from toolkit.plugin.specs import MetricSpec
 
-Row = dict[str, Any]
-
-FIGURES = (
-    "bytes",
-    "bpp",
-    "psnr",
-    "ms_ssim",
-    "theoretical_bpp",
-    "theoretical_psnr",
-    "theoretical_ms_ssim",
-    "level2_share",
-    "encode_s",
-    "decode_s",
-    "coder_encode_s",
-    "coder_decode_s",
-    "network_encode_s",
-    "network_decode_s",
-    "encode_peak_mib",
-    "decode_peak_mib",
-)
-"""Numbers of a row that a mean is taken of; metrics beyond the first two come on top."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a row is about.
-
-    ``point`` is None for an image that couldn't even be read, and where it is to be found:
-    then ``target`` says what it should come to.
-    """
-
-    key: str
-    image: str
-    pixels_sha256: str
-    codec: str
-    preset_identity: str
-    codec_identity: str
-    point: float | None
-    target: str | None = None
-
-    def row(self) -> Row:
-        """The fields that a row has whatever becomes of it."""
-        return {
-            "key": self.key,
-            "image": self.image,
-            "codec": self.codec,
-            "point": self.point,
-            "target": self.target,
-            "pixels_sha256": self.pixels_sha256,
-            "preset_identity": self.preset_identity,
-            "codec_identity": self.codec_identity,
-        }
-
-
-def task_of(row: Row) -> Task:
-    """The task that a row is the result of."""
-    values: dict[str, Any] = {field.name: row.get(field.name) for field in fields(Task)}
-    return Task(**values)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How rows are made; none of it changes what is measured but times and memory."""
-
-    metrics: tuple[str, ...] = ("psnr", "ms-ssim")
-    keep: Path | None = None
-    """Folder for coded files and reconstructions."""
-    repeat: int = 1
-    """Times to code and decode; the fastest of each counts."""
-    separate: bool = False
-    """Whether coding and decoding have a process each."""
-
-
-def pixels_sha256(pixels: Pixels) -> str:
-    """SHA-256 of an image's bytes, its shape not included; as the Kodak table has it."""
-    return hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()
-
-
-def key_of(
-    pixels: str, shape: tuple[int, ...], preset: str, point: float | str | None, codec: str
-) -> str:
-    """What a result depends on, hashed: image, options, point, weights and libraries."""
-    text = json.dumps([pixels, list(shape), preset, point, codec])
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def error_row(task: Task, error: BaseException | str, seconds: float = 0.0) -> Row:
-    """A row that says why there is no result."""
-    row: Row = {**task.row(), "status": "error", "error": told(error)}
-    return {**row, **dict.fromkeys(FIGURES), "file": None, "seconds": seconds}
+Metrics = Mapping[str, "MetricSpec"]
+Values = dict[str, float | None]
 
 
 def measure(
     codec: Codec,
     pixels: Pixels,
     task: Task,
-    metrics: Mapping[str, MetricSpec],
-    settings: Settings = Settings(),
-    hands: Hands | None = None,
+    metrics: Metrics,
+    settings: EvaluationSettings = EvaluationSettings(),
+    runner: CodecRunner | None = None,
 ) -> Row:
     """The row of ``task``; whatever goes wrong with the image ends in an error row.
 
-    ``hands`` code and decode; this process where None.
+    Arguments:
+        codec: Of the task's preset; searches for the point where the task has a target.
+        pixels: The image, uint8 (H, W, C).
+        metrics: All metrics by name.
+        settings: Which metrics, how often, and where files are kept.
+        runner: Codes and decodes; this process where None.
     """
     start = time.perf_counter()
     try:
         if task.target is not None:
-            target = Target.parse(task.target)
+            target = PointTarget.parse(task.target)
             task = replace(task, point=find_point(codec, pixels, target, metrics))
-        row = _measure(codec, pixels, task, metrics, settings, hands or Here(codec))
+        row = _measure(codec, pixels, task, metrics, settings, runner or InProcess(codec))
     except Exception as error:  # a codec may raise anything, and the run goes on
-        return error_row(task, error, time.perf_counter() - start)
-    return {**row, "seconds": time.perf_counter() - start}
+        return task.error_row(error, time.perf_counter() - start)
+    return msgspec.structs.replace(row, seconds=time.perf_counter() - start)
 
 
 def _measure(
     codec: Codec,
     pixels: Pixels,
     task: Task,
-    metrics: Mapping[str, MetricSpec],
-    settings: Settings,
-    hands: Hands,
+    metrics: Metrics,
+    settings: EvaluationSettings,
+    runner: CodecRunner,
 ) -> Row:
     assert task.point is not None
-    coding = hands.encode(pixels, task.point, settings.repeat)
-    decoding = hands.decode(coding.result.data, settings.repeat)
+    coding = runner.encode(pixels, task.point, settings.repeat)
+    decoding = runner.decode(coding.result.data, settings.repeat)
     encoded, decoded = coding.result, decoding.result
     if decoded.pixels.shape != pixels.shape:
         raise ValueError(f"decoded to {decoded.pixels.shape}, the image is {pixels.shape}")
-    count = pixels.shape[0] * pixels.shape[1]
     own = encoded.reconstruction
-    row: Row = {
-        **task.row(),
-        "status": "ok",
-        "error": None,
-        "width": pixels.shape[1],
-        "height": pixels.shape[0],
-        "mode": mode_of(pixels),
-        "bytes": len(encoded.data),
-        "bpp": 8 * len(encoded.data) / count,
-        **_quality(metrics, settings.metrics, pixels, decoded.pixels),
+    return task.row(
+        status="ok",
+        width=pixels.shape[1],
+        height=pixels.shape[0],
+        mode=mode_of(pixels),
+        bytes=len(encoded.data),
+        bpp=8 * len(encoded.data) / (pixels.shape[0] * pixels.shape[1]),
+        metrics=_quality(metrics, settings.metrics, pixels, decoded.pixels),
         **_theoretical(codec, pixels, task.point, metrics, settings.metrics),
-        "level2_share": level2_share(encoded.parts),
-        "encode_s": coding.seconds,
-        "decode_s": decoding.seconds,
-        "coder_encode_s": encoded.coder_seconds,
-        "coder_decode_s": decoded.coder_seconds,
-        "network_encode_s": _rest(coding.seconds, encoded.coder_seconds),
-        "network_decode_s": _rest(decoding.seconds, decoded.coder_seconds),
-        "encode_peak_mib": coding.peak_mib,
-        "decode_peak_mib": decoding.peak_mib,
-        "separate": settings.separate,
-        "matches_encoder": None if own is None else bool(np.array_equal(own, decoded.pixels)),
-        "parts": dict(encoded.parts),
-        "kl_bits": dict(encoded.kl_bits),
-        "file_sha256": hashlib.sha256(encoded.data).hexdigest(),
-        "decoded_sha256": pixels_sha256(decoded.pixels),
-    }
-    row["file"] = _keep(codec, settings.keep, task, encoded.data, decoded.pixels)
-    return row
+        upper_share=upper_share(encoded.parts, list(encoded.kl_bits)),
+        encode_s=coding.seconds,
+        decode_s=decoding.seconds,
+        coder_encode_s=encoded.coder_seconds,
+        coder_decode_s=decoded.coder_seconds,
+        network_encode_s=_rest(coding.seconds, encoded.coder_seconds),
+        network_decode_s=_rest(decoding.seconds, decoded.coder_seconds),
+        encode_peak_mib=coding.peak_mib,
+        decode_peak_mib=decoding.peak_mib,
+        separate=settings.separate,
+        matches_encoder=None if own is None else bool(np.array_equal(own, decoded.pixels)),
+        parts=dict(encoded.parts),
+        kl_bits=dict(encoded.kl_bits),
+        file_sha256=hashlib.sha256(encoded.data).hexdigest(),
+        decoded_sha256=pixels_sha256(decoded.pixels),
+        file=_keep(codec, settings, task, encoded.data, decoded.pixels),
+    )
 
 
-def column(metric: str) -> str:
-    """Name of a metric in rows: ``ms-ssim`` is ``ms_ssim``."""
-    return metric.replace("-", "_")
-
-
-def _quality(
-    metrics: Mapping[str, MetricSpec], names: tuple[str, ...], original: Pixels, decoded: Pixels
-) -> Row:
+def _quality(metrics: Metrics, names: Sequence[str], original: Pixels, decoded: Pixels) -> Values:
     first, second = as_rgb(original), as_rgb(decoded)
     return {column(name): finite(metrics[name].loaded(first, second)) for name in names}
 
 
 def _theoretical(
-    codec: Codec,
-    pixels: Pixels,
-    point: float,
-    metrics: Mapping[str, MetricSpec],
-    names: tuple[str, ...],
-) -> Row:
-    """Rate and quality of an ideal coder (thesis, section 4.2); nulls where it has no meaning."""
+    codec: Codec, pixels: Pixels, point: float, metrics: Metrics, names: Sequence[str]
+) -> dict[str, Any]:
+    """Rate and quality of an ideal coder (thesis, section 4.2); empty where it has no meaning."""
     ideal = codec.theoretical(pixels, point)
-    wanted = ("psnr", "ms-ssim")
     if ideal is None:
-        nothing = dict.fromkeys(f"theoretical_{column(name)}" for name in wanted)
-        return {"theoretical_bpp": None, **nothing}
-    known = tuple(name for name in wanted if name in names)
+        return {}
+    known = [name for name in METRICS if name in names]
     quality = _quality(metrics, known, pixels, ideal.pixels)
     return {
         "theoretical_bpp": ideal.bits / (pixels.shape[0] * pixels.shape[1]),
-        **{f"theoretical_{column(name)}": quality.get(column(name)) for name in wanted},
+        **{f"theoretical_{name}": value for name, value in quality.items()},
     }
 
 
-def finite(value: float) -> float | None:
-    """The number, or None for NaN and infinities, which JSON can't say."""
-    value = float(value)
-    return value if math.isfinite(value) else None
+def upper_share(parts: Mapping[str, float], levels: Sequence[str]) -> float | None:
+    """Share of all levels but the last in the bits of all levels, side information included.
 
+    Arguments:
+        parts: Bits of the file by what they are for: ``LEVEL`` and ``LEVEL.side`` are a level's.
+        levels: Names of the levels, top level first.
 
-def level2_share(parts: Mapping[str, float]) -> float | None:
-    """Share of level 2 in the bits of all levels, side information included; None without
-    levels."""
-    levels = sum(bits for name, bits in parts.items() if name.startswith("level"))
-    second = sum(bits for name, bits in parts.items() if name.startswith("level2"))
-    return second / levels if levels > 0 else None
+    Returns:
+        0 to 1, or None where there are fewer than two levels.
+    """
+    bits = [
+        sum(bits for name, bits in parts.items() if name == level or name.startswith(f"{level}."))
+        for level in levels
+    ]
+    return sum(bits[:-1]) / sum(bits) if len(bits) > 1 and sum(bits) > 0 else None
 
 
 def _rest(total: float, coder: float | None) -> float | None:
     return None if coder is None else max(0.0, total - coder)
 
 
-def kept_path(folder: Path, task: Task, suffix: str) -> Path:
-    """Where ``--keep-files`` puts a coded file; the reconstruction lies beside it as PNG."""
-    word = f"{task.point:g}" if task.target is None else Target.parse(task.target).word
-    return folder / task.codec / word / f"{task.image}{suffix}"
-
-
-def _keep(codec: Codec, folder: Path | None, task: Task, data: bytes, pixels: Pixels) -> str | None:
-    if folder is None:
+def _keep(
+    codec: Codec, settings: EvaluationSettings, task: Task, data: bytes, decoded: Pixels
+) -> str | None:
+    """The path of the kept file, None where none is kept."""
+    if settings.keep_files is None:
         return None
-    from PIL import Image
-
-    from toolkit.format.files import write_atomically, write_bytes_atomically
-
-    path = kept_path(folder, task, codec.spec.suffix)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes_atomically(path, data)
-    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    shown = path.with_name(f"{task.image}.png")
-    if shown == path:  # a codec whose files are PNGs
-        shown = path.with_name(f"{task.image}.decoded.png")
-    write_atomically(shown, lambda file: picture.save(file, "PNG", compress_level=1))
+    path = kept_path(settings.keep_files, task, codec.spec.suffix)
+    keep(path, task.image, data, decoded)
     return str(path)

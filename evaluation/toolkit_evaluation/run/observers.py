@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from toolkit_evaluation.run.measure import Row
+from toolkit_evaluation.results.row import Row
 
 if TYPE_CHECKING:
     from toolkit.plugin.loader import Plugins
 
 
 class Observers:
-    """Calls ``first``, then every plugin's observer with a copy of the row, if it is new.
+    """Calls ``first``, then every plugin's observer with a copy of the row as a dict, if it is new.
 
     An observer that raises is reported and left out for the rest of the run.
     """
@@ -34,7 +33,7 @@ class Observers:
             return
         for observer in list(self._observers):
             try:
-                observer.function(row=copy.deepcopy(row))
+                observer.function(row=row.to_dict())
             except Exception as error:
                 self._observers.remove(observer)
                 self._notice(

@@ -1,4 +1,4 @@
-"""Ways to work through jobs: here and now, or in worker processes.
+"""Ways to work through jobs: one after the other in this process, or in worker processes.
 
 Each takes an iterator of jobs, from which it draws as it goes, and yields (job, row) as rows
 are done.
@@ -6,183 +6,142 @@ are done.
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.connection import wait
 from pathlib import Path
 
-from toolkit_evaluation.run.interrupts import interrupts_held, leave_interrupts_to_parent
-from toolkit_evaluation.run.measure import Row, Settings, error_row
-from toolkit_evaluation.run.threads import threads_of_children
-from toolkit_evaluation.run.worker import Bench, Job
+from toolkit_evaluation.results.row import Row
+from toolkit_evaluation.run.process import ATTEMPTS, Child, ChildDied, Handler, Reply
+from toolkit_evaluation.run.settings import EvaluationSettings
+from toolkit_evaluation.run.worker import Job, Worker
 
 OPENING = 300.0
 """Seconds that a worker may take to load a codec, where rows have a limit."""
-ATTEMPTS = 2
-"""Times that a job is tried when its worker dies (not when it fails: that is a result)."""
 
 
-def run_here(bench: Bench, jobs: Iterator[Job]) -> Iterator[tuple[Job, Row]]:
+def run_in_process(worker: Worker, jobs: Iterator[Job]) -> Iterator[tuple[Job, Row]]:
     """One job after the other, in this process."""
     try:
         for job in jobs:
-            yield job, bench.run(job)
+            yield job, worker.run(job)
     finally:
-        bench.close()
+        worker.close()
 
 
 @dataclass
-class Workers:
-    """How many processes work, and how they are set up."""
+class _Busy:
+    """A worker process with its job."""
 
-    count: int
-    settings: Settings
-    plugin_files: Sequence[Path] = ()
-    threads: int | None = None
-    timeout: float | None = None
-    """Seconds that a row may take, opening its codec not counted; None for no limit."""
-
-
-@dataclass
-class _Worker:
-    process: SpawnProcess
-    pipe: Connection[Job, Row | None]
-    job: Job | None = None
+    child: Child
+    job: Job
     deadline: float | None = None
 
 
 @dataclass
 class _Pool:
-    setup: Workers
+    settings: EvaluationSettings
+    plugin_files: Sequence[Path]
     jobs: Iterator[Job]
-    workers: list[_Worker] = field(default_factory=list)
+    busy: list[_Busy] = field(default_factory=list)
+    idle: list[Child] = field(default_factory=list)
     again: deque[Job] = field(default_factory=deque)
+    """Jobs whose worker died."""
     deaths: dict[str, int] = field(default_factory=dict)
 
     def next_job(self) -> Job | None:
         return self.again.popleft() if self.again else next(self.jobs, None)
 
+    def start(self) -> Child:
+        return Child(
+            serve_rows, self.settings, tuple(self.plugin_files), threads=self.settings.threads
+        )
 
-def run_in_workers(setup: Workers, jobs: Iterator[Job]) -> Iterator[tuple[Job, Row]]:
+
+def run_in_workers(
+    settings: EvaluationSettings, plugin_files: Sequence[Path], jobs: Iterator[Job]
+) -> Iterator[tuple[Job, Row]]:
     """Jobs in worker processes, each with its own codecs.
 
     A worker that dies under a job (a crash in a codec, killed for memory) is replaced and the
     job tried once more; one that takes longer than the limit is killed and its job fails.
-    Workers end with this process, however it ends: their pipe closes.
     """
-    pool = _Pool(setup, jobs)
+    pool = _Pool(settings, plugin_files, jobs)
     try:
         while True:
             _hand_out(pool)
-            if not any(worker.job for worker in pool.workers):
+            if not pool.busy:
                 return
             yield from _collect(pool)
     finally:
-        for worker in pool.workers:
-            worker.process.kill()
-            worker.process.join()
-            worker.pipe.close()
+        for child in [*pool.idle, *(worker.child for worker in pool.busy)]:
+            child.close()
 
 
 def _hand_out(pool: _Pool) -> None:
     """Give every idle worker a job; start workers while there are jobs for them."""
-    for worker in pool.workers:
-        if worker.job is None:
-            _give(pool, worker, pool.next_job())
-    while len(pool.workers) < pool.setup.count:
+    while len(pool.busy) < pool.settings.workers:
         job = pool.next_job()
         if job is None:
             return
-        worker = _start(pool.setup)
-        pool.workers.append(worker)
-        _give(pool, worker, job)
-
-
-def _give(pool: _Pool, worker: _Worker, job: Job | None) -> None:
-    worker.job = job
-    if job is not None:
-        _set_clock(pool, worker, OPENING)
-        try:
-            worker.pipe.send(job)
-        except OSError:
-            return  # it is dead; _collect will see that
-
-
-def _set_clock(pool: _Pool, worker: _Worker, seconds: float | None) -> None:
-    limited = pool.setup.timeout is not None and seconds is not None
-    worker.deadline = time.monotonic() + seconds if limited and seconds else None
+        worker = _Busy(pool.idle.pop() if pool.idle else pool.start(), job)
+        pool.busy.append(worker)
+        if pool.settings.timeout is not None:
+            worker.deadline = time.monotonic() + OPENING
+        worker.child.send(job)
 
 
 def _collect(pool: _Pool) -> Iterator[tuple[Job, Row]]:
     """Wait until something happens; yield the rows that came of it."""
-    busy = [worker for worker in pool.workers if worker.job is not None]
-    limits = [worker.deadline for worker in busy if worker.deadline is not None]
+    limits = [worker.deadline for worker in pool.busy if worker.deadline is not None]
     patience = max(0.0, min(limits) - time.monotonic()) if limits else None
-    wait([worker.pipe for worker in busy], timeout=patience)
-    for worker in busy:
-        job = worker.job
-        assert job is not None
-        if worker.pipe.poll():
-            try:
-                row = worker.pipe.recv()
-            except (EOFError, OSError):
-                yield from _bury(pool, worker, job)
-                continue
-            if row is None:  # the codec is open; the row's clock starts
-                _set_clock(pool, worker, pool.setup.timeout)
-                continue
-            worker.job = None
-            yield job, row
+    ready = wait([worker.child.pipe for worker in pool.busy], timeout=patience)
+    for worker in list(pool.busy):
+        if worker.child.pipe in ready:
+            yield from _take(pool, worker)
         elif worker.deadline is not None and time.monotonic() >= worker.deadline:
-            _remove(pool, worker)
-            text = f"took longer than {pool.setup.timeout:g} s"
-            yield job, error_row(job.task, text, pool.setup.timeout or 0.0)
+            pool.busy.remove(worker)
+            worker.child.close()
+            limit = pool.settings.timeout or 0.0
+            yield worker.job, worker.job.task.error_row(f"took longer than {limit:g} s", limit)
 
 
-def _bury(pool: _Pool, worker: _Worker, job: Job) -> Iterator[tuple[Job, Row]]:
-    _remove(pool, worker)
+def _take(pool: _Pool, worker: _Busy) -> Iterator[tuple[Job, Row]]:
+    """What a worker has to say: that its codec is open, or a row; or it is dead."""
+    try:
+        row: Row | None = worker.child.receive()
+    except ChildDied as how:
+        pool.busy.remove(worker)
+        yield from _after_death(pool, worker.job, str(how))
+        return
+    if row is not None:
+        pool.busy.remove(worker)
+        pool.idle.append(worker.child)
+        yield worker.job, row
+    elif pool.settings.timeout is not None:  # the row's clock starts
+        worker.deadline = time.monotonic() + pool.settings.timeout
+
+
+def _after_death(pool: _Pool, job: Job, how: str) -> Iterator[tuple[Job, Row]]:
     deaths = pool.deaths[job.task.key] = pool.deaths.get(job.task.key, 0) + 1
     if deaths < ATTEMPTS:
         pool.again.append(job)
-        return
-    code = worker.process.exitcode
-    how = signal.Signals(-code).name if code is not None and code < 0 else f"exit status {code}"
-    yield job, error_row(job.task, f"the worker process died {deaths} times ({how})")
+    else:
+        text = f"the worker process died {deaths} times ({how})"
+        yield job, job.task.error_row(text)
 
 
-def _remove(pool: _Pool, worker: _Worker) -> None:
-    worker.process.kill()
-    worker.process.join()
-    worker.pipe.close()
-    pool.workers.remove(worker)
-
-
-def _start(setup: Workers) -> _Worker:
-    context = multiprocessing.get_context("spawn")  # fork and threads of torch don't mix
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, setup), daemon=True)
-    with threads_of_children(setup.threads), interrupts_held():
-        process.start()
-    theirs.close()
-    return _Worker(process, ours)
-
-
-def _work(pipe: Connection[Row | None, Job], setup: Workers) -> None:
-    """A worker's life: a job in, None when its codec is open, its row; until the pipe closes."""
-    leave_interrupts_to_parent()
+def serve_rows(settings: EvaluationSettings, plugin_files: Sequence[Path]) -> Handler:
+    """In a child: answers a job with None when its codec is open, then with its row."""
     from toolkit.plugin.loader import load_plugins
 
-    bench = Bench(load_plugins(setup.plugin_files), setup.settings)
-    while True:
-        try:
-            job = pipe.recv()
-            bench.prepare(job)
-            pipe.send(None)
-            pipe.send(bench.run(job))
-        except (EOFError, OSError):
-            return
+    worker = Worker(load_plugins(plugin_files), settings)
+
+    def handle(job: Job, reply: Reply) -> None:
+        worker.prepare(job)
+        reply(None)
+        reply(worker.run(job))
+
+    return handle

@@ -10,9 +10,8 @@ from typing import Any
 import msgspec
 
 from toolkit.errors import InputError
-from toolkit_evaluation.results.table import Table, aim_of
-from toolkit_evaluation.run.evaluation import METRICS
-from toolkit_evaluation.run.measure import Row, column
+from toolkit_evaluation.results.row import METRICS, Row, column
+from toolkit_evaluation.results.table import Table
 from toolkit_evaluation.run.store import ROWS, RUN, read_rows
 
 
@@ -35,38 +34,38 @@ def read_run(folder: Path, notice: Callable[[str], None] = lambda text: None) ->
     folder = Path(folder)
     if not (folder / ROWS).is_file():
         raise InputError(f"{folder}: no results there ({ROWS} is missing)")
-    latest = {row["key"]: row for row in read_rows(folder / ROWS, notice)}
+    latest = {row.key: row for row in read_rows(folder / ROWS, notice)}
     rows = _newest(list(latest.values()), notice)
     if not rows:
         raise InputError(f"{folder / ROWS}: no rows yet")
     run = _read_json(folder / RUN)
     metrics = tuple(column(name) for name in run.get("metrics", ()) if name not in METRICS)
     anchor = run.get("anchor")
-    codecs = {row["codec"] for row in rows}
+    codecs = {row.codec for row in rows}
     return Recorded(folder, Table(rows, metrics, anchor if anchor in codecs else None), run)
 
 
 def _newest(rows: list[Row], notice: Callable[[str], None]) -> list[Row]:
     """Rows of each codec's newest version, by codec, image and point."""
-    version = {row["codec"]: _version(row) for row in rows}
-    kept = [row for row in rows if version[row["codec"]] == _version(row)]
+    version = {row.codec: _version(row) for row in rows}
+    kept = [row for row in rows if version[row.codec] == _version(row)]
     if len(kept) < len(rows):
         notice(f"{len(rows) - len(kept)} rows of earlier options or weights are left out")
     # an image renamed or replaced keeps the newest row under its name
-    unique = {(row["codec"], row["image"], aim_of(row)): row for row in kept}
-    codecs, images = list(version), sorted({row["image"] for row in kept})
+    unique = {(row.codec, row.image, row.point_label): row for row in kept}
+    codecs, images = list(version), sorted({row.image for row in kept})
     return sorted(
         unique.values(),
         key=lambda row: (
-            codecs.index(row["codec"]),
-            images.index(row["image"]),
-            -1.0 if row["point"] is None else row["point"],
+            codecs.index(row.codec),
+            images.index(row.image),
+            -1.0 if row.point is None else row.point,
         ),
     )
 
 
 def _version(row: Row) -> tuple[str, str]:
-    return row["preset_identity"], row["codec_identity"]
+    return row.preset_identity, row.codec_identity
 
 
 def _read_json(path: Path) -> dict[str, Any]:

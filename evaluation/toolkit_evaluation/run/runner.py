@@ -8,21 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from toolkit.codec.base import as_pixels
+from toolkit.codec.search import PointTarget
 from toolkit.errors import InputError, MissingError, UsageError
 from toolkit.options import identity
 from toolkit.plugin.presets import Preset, open_codec
-from toolkit_evaluation.run.measure import (
-    Row,
-    Settings,
-    Task,
-    column,
-    error_row,
-    kept_path,
-    key_of,
-    pixels_sha256,
-)
-from toolkit_evaluation.run.target import Target
+from toolkit_evaluation.results.row import Row, column
+from toolkit_evaluation.run.kept_files import kept_path, reconstruction_path
+from toolkit_evaluation.run.settings import EvaluationSettings
+from toolkit_evaluation.run.task import Task, key_of, pixels_sha256
 from toolkit_evaluation.run.worker import Job
 
 if TYPE_CHECKING:
@@ -38,13 +34,14 @@ class Entry:
     """A preset of the run with its points and everything its results depend on."""
 
     preset: Preset
-    points: tuple[float | Target, ...]
+    points: tuple[float | PointTarget, ...]
     details: dict[str, Any]
     """``Codec.identity()``."""
     suffix: str
 
     @property
     def codec_identity(self) -> str:
+        """Hash of ``details``."""
         return identity(self.details)
 
 
@@ -52,7 +49,7 @@ def make_entry(
     plugins: Plugins,
     preset: Preset,
     points: Sequence[float] | None = None,
-    targets: Sequence[Target] = (),
+    targets: Sequence[PointTarget] = (),
 ) -> Entry:
     """Open the preset's codec, so that whatever it lacks is said before anything runs.
 
@@ -67,13 +64,15 @@ def make_entry(
     chosen = tuple(dict.fromkeys(float(point) for point in points))
     if not chosen and not targets:
         raise UsageError(f"preset '{preset.name}' has no sweep: name points with --point")
-    knob = codec.spec.knob
+    parameter = codec.spec.knob
     for point in chosen:
-        if not knob.low <= point <= knob.high or (knob.integer and point != int(point)):
-            kind = "a whole number from " if knob.integer else ""
+        if not parameter.low <= point <= parameter.high or (
+            parameter.integer and point != int(point)
+        ):
+            kind = "a whole number from " if parameter.integer else ""
             raise UsageError(
-                f"preset '{preset.name}': {knob.name} must be {kind}{knob.low:g} to "
-                f"{knob.high:g}, not {point:g}"
+                f"preset '{preset.name}': {parameter.name} must be {kind}{parameter.low:g} to "
+                f"{parameter.high:g}, not {point:g}"
             )
     identity = codec.identity()
     codec.require(chosen)
@@ -83,8 +82,7 @@ def make_entry(
 def make_entries(
     plugins: Plugins,
     presets: Sequence[Preset],
-    points_of: Callable[[str], Sequence[float] | None],
-    targets: Sequence[Target],
+    settings: EvaluationSettings,
     notice: Callable[[str], None],
 ) -> tuple[list[Entry], dict[str, str]]:
     """Entries of the presets for which all is there; the others' names with what they lack.
@@ -95,8 +93,9 @@ def make_entries(
     skipped: dict[str, str] = {}
     last: MissingError | None = None
     for preset in presets:
+        points = settings.points_of(preset.name)
         try:
-            entries.append(make_entry(plugins, preset, points_of(preset.name), targets))
+            entries.append(make_entry(plugins, preset, points, settings.targets))
         except MissingError as error:
             skipped[preset.name], last = str(error), error
     if last is not None and not entries:
@@ -113,8 +112,7 @@ class Run:
     images: Sequence[ImageFile]
     entries: Sequence[Entry]
     store: Store
-    settings: Settings
-    retry_errors: bool = False
+    settings: EvaluationSettings
     on_row: Callable[[Row, bool], None] = lambda row, cached: None
     """Called with every row and whether it was there already."""
     computed: int = 0
@@ -170,7 +168,7 @@ class Run:
         )
         for entry in self.entries:
             task = _task(image, digest, (), entry, None)
-            row = error_row(task, error)
+            row = task.error_row(error)
             slot, self._slots = self._slots, self._slots + 1
             cached = self.store.get(task.key) is not None
             if not cached:
@@ -182,19 +180,20 @@ class Run:
         row = self.store.get(task.key)
         if row is None:
             return None
-        row = {**row, "image": task.image, "codec": task.codec}
-        if row["status"] != "ok":
-            return None if self.retry_errors else row
-        if any(column(name) not in row for name in self.settings.metrics):
+        row = replace(row, image=task.image, codec=task.codec)
+        if not row.ok:
+            return None if self.settings.retry_errors else row
+        if any(column(name) not in row.metrics for name in self.settings.metrics):
             return None
-        if self.settings.separate and not row.get("separate"):
+        if self.settings.separate and not row.separate:
             return None
-        if self.settings.keep is None:
+        if self.settings.keep_files is None:
             return row
-        path = kept_path(self.settings.keep, task, entry.suffix)
-        if _file_hash(path) != row["file_sha256"] or not path.with_suffix(".png").exists():
+        path = kept_path(self.settings.keep_files, task, entry.suffix)
+        if _file_hash(path) != row.file_sha256:
             return None
-        return {**row, "file": str(path)}
+        shown = reconstruction_path(path, task.image)
+        return replace(row, file=str(path)) if shown.exists() else None
 
 
 def _task(
@@ -202,10 +201,10 @@ def _task(
     digest: str,
     shape: tuple[int, ...],
     entry: Entry,
-    point: float | Target | None,
+    point: float | PointTarget | None,
 ) -> Task:
-    target = str(point) if isinstance(point, Target) else None
-    found = None if isinstance(point, Target) else point
+    target = str(point) if isinstance(point, PointTarget) else None
+    found = None if isinstance(point, PointTarget) else point
     key = key_of(digest, shape, entry.preset.identity, target or found, entry.codec_identity)
     return Task(
         key,

@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 
 import msgspec
@@ -20,14 +19,13 @@ from filelock import FileLock, Timeout
 
 from toolkit.errors import InputError, UsageError
 from toolkit.format.files import write_bytes_atomically
+from toolkit_evaluation.results.row import Row
 
 ROWS = "rows.jsonl"
 RUN = "run.json"
 LOCK = ".lock"
 SYNC_EVERY = 0.25
 """Seconds within which rows share one sync to disk: it can take longer than a small image."""
-
-Row = dict[str, Any]
 
 
 class Store(Protocol):
@@ -47,10 +45,12 @@ class MemoryStore:
         self._rows: dict[str, Row] = {}
 
     def get(self, key: str) -> Row | None:
+        """See ``Store``."""
         return self._rows.get(key)
 
     def add(self, row: Row) -> None:
-        self._rows[row["key"]] = row
+        """See ``Store``."""
+        self._rows[row.key] = row
 
 
 class FolderStore:
@@ -76,7 +76,7 @@ class FolderStore:
         try:
             path = self.folder / ROWS
             _cut_torn_end(path, notice)
-            self._rows = {row["key"]: row for row in read_rows(path, notice)}
+            self._rows = {row.key: row for row in read_rows(path, notice)}
             self._synced = -math.inf
             self._file = open(path, "ab")  # noqa: SIM115 - held for the run's length
         except BaseException:
@@ -84,16 +84,18 @@ class FolderStore:
             raise
 
     def get(self, key: str) -> Row | None:
+        """See ``Store``."""
         return self._rows.get(key)
 
     def add(self, row: Row) -> None:
-        self._file.write(msgspec.json.encode(row) + b"\n")
+        """See ``Store``."""
+        self._file.write(msgspec.json.encode(row.to_dict()) + b"\n")
         self._file.flush()  # from here on it survives this process
         now = time.monotonic()
         if now - self._synced >= SYNC_EVERY:
-            os.fsync(self._file.fileno())  # from here on the machine's end, too
+            os.fsync(self._file.fileno())  # from here on the system's end, too
             self._synced = now
-        self._rows[row["key"]] = row
+        self._rows[row.key] = row
 
     def write_run(self, record: dict[str, Any]) -> None:
         """Replace ``run.json``."""
@@ -102,6 +104,7 @@ class FolderStore:
         )
 
     def close(self) -> None:
+        """Let another process have the folder."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -110,12 +113,7 @@ class FolderStore:
     def __enter__(self) -> FolderStore:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
 
@@ -134,11 +132,10 @@ def read_rows(path: Path, notice: Callable[[str], None] = lambda text: None) -> 
 
 def _row(line: bytes) -> Row | None:
     try:
-        row = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        plain = msgspec.json.decode(line, type=dict[str, Any])
+        return Row.from_dict(plain) if line.endswith(b"\n") else None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
-    whole = isinstance(row, dict) and isinstance(row.get("key"), str) and line.endswith(b"\n")
-    return row if whole else None
 
 
 def _cut_torn_end(path: Path, notice: Callable[[str], None]) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.errors import InputError
-from toolkit_evaluation.run.measure import Row, pixels_sha256
+from toolkit.plugin.presets import open_codec
+from toolkit_evaluation.results.row import Row
+from toolkit_evaluation.run.task import pixels_sha256
 
 if TYPE_CHECKING:
     from toolkit.plugin.loader import Plugins
@@ -17,25 +19,18 @@ if TYPE_CHECKING:
 def verify(plugins: Plugins, preset: Preset, row: Row) -> Row:
     """Decode the file of a row again and compare; the row comes back if all is well.
 
-    A .qf file is decoded by what it says itself, as ``toolkit decode`` would, any other by the
-    preset's codec. Raises InputError for a file that is another one or shows other pixels,
+    The preset's codec decodes it by what the file says, and finds the weights that the preset
+    names. Raises InputError for a file that is another one or shows other pixels,
     and whatever the decoder raises.
     """
-    path = Path(row["file"])
+    path = Path(str(row.file))
     try:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror})") from None
-    if hashlib.sha256(data).hexdigest() != row["file_sha256"]:
+    if hashlib.sha256(data).hexdigest() != row.file_sha256:
         raise InputError(f"{path}: not the file that was measured")
-    if path.suffix == ".qf":
-        from toolkit.api import decode_file
-
-        decoded = decode_file(data, plugins=plugins)
-    else:
-        from toolkit.plugin.presets import open_codec
-
-        decoded = open_codec(plugins, preset).decode(data)
-    if pixels_sha256(decoded.pixels) != row["decoded_sha256"]:
+    decoded = open_codec(plugins, preset).decode(data)
+    if pixels_sha256(decoded.pixels) != row.decoded_sha256:
         raise InputError(f"{path}: decodes to other pixels than those that were measured")
     return row

@@ -1,6 +1,6 @@
 """Coded samplers measured on levels of latents: bits, KL, J, time, memory, PSNR lost.
 
-The levels are those of real images, as a codec that sends samples makes them, or made up.
+The levels are those of real images, as a codec that sends samples makes them, or synthetic.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Protocol
 
+from toolkit.sampling.capabilities import Level, SendsSamples
 from toolkit.sampling.contract import Array, Sampler
 from toolkit.sampling.figure_of_merit import figure_of_merit
 from toolkit.sampling.randomness import SharedRandom
@@ -23,36 +24,28 @@ from toolkit_evaluation.run.memory import PeakMemory
 
 if TYPE_CHECKING:
     from toolkit.codec.base import Encoded, Pixels, Theoretical
-    from toolkit.sampling.choice import SamplerChoice
 
-Row = dict[str, Any]
-Level = tuple[str, Array, Array]
-"""Name, d and r (C, H, W) in units of the prior."""
+Record = dict[str, Any]
 
 SYNTHETIC_POINTS = (1.0, 2.5, 5.0)
-"""Rates, bits a latent, of the busiest channels of levels that are made up."""
+"""Rates, bits a latent, of the highest-rate channels of synthetic levels."""
+SYNTHETIC_LEVELS = ("upper", "lower")
+"""Names of synthetic levels where no codec has its own."""
 MEANS = ("kl_bits", "bits", "side_bits", "j_percent", "rate_percent", "excess_percent")
 TIMES = ("encode_s", "decode_s")
 _WARM_UP = 8
 
 
-class SamplingCodec(Protocol):
+class SamplingCodec(SendsSamples, Protocol):
     """What the bench needs of a codec that sends samples of latents."""
 
-    choices: Mapping[str, SamplerChoice]
-    """Level name, top first -> sampler and its options."""
-
-    def targets(self, pixels: Pixels, point: float) -> Sequence[Level]:
-        """Levels from the top down, those above each drawn from their posteriors."""
+    def encode_pixels(self, pixels: Pixels, point: float) -> Encoded:
+        """See ``Codec``."""
         ...
 
-    def samplers(self) -> Mapping[str, Sampler]:
-        """Level name -> sampler."""
+    def theoretical(self, pixels: Pixels, point: float) -> Theoretical | None:
+        """See ``Codec``."""
         ...
-
-    def encode_pixels(self, pixels: Pixels, point: float) -> Encoded: ...
-
-    def theoretical(self, pixels: Pixels, point: float) -> Theoretical | None: ...
 
 
 @dataclass
@@ -67,33 +60,41 @@ class Contender:
     @property
     def label(self) -> str:
         """Names of its samplers, the lowest level's first."""
-        names = [choice.spec.name for choice in self.codec.choices.values()]
-        return "+".join(dict.fromkeys(reversed(names)))
+        return "+".join(dict.fromkeys(reversed(self.codec.sampler_names())))
 
 
 def synthetic_levels(
-    point: float, seed: int = 0, width: int = 768, height: int = 512
+    point: float,
+    names: Sequence[str] = SYNTHETIC_LEVELS,
+    seed: int = 0,
+    width: int = 768,
+    height: int = 512,
 ) -> list[Level]:
-    """Two levels in the manner of a ladder, for an image of so many pixels."""
-    shapes = (
-        ("level2", (24, -(-height // 32), -(-width // 32)), point / 3),
-        ("level1", (128, -(-height // 16), -(-width // 16)), point),
-    )
-    return [
-        (name, *synthetic_level(shape, top=top, bottom=top / 2000, seed=seed))
-        for name, shape, top in shapes
-    ]
+    """Levels in the manner of a ladder, for an image of so many pixels.
+
+    Arguments:
+        point: Bits a latent of the highest-rate channel of the level nearest the image.
+        names: Of the levels, top level first. The last has 128 channels, a position for each
+            16 x 16 pixels; each above has 24, half as many positions a side, a third of the rate.
+    """
+    levels: list[Level] = []
+    for above, name in enumerate(reversed(names)):
+        side, channels, top = 16 << above, 24 if above else 128, point / 3**above
+        shape = (channels, -(-height // side), -(-width // side))
+        d, r = synthetic_level(shape, top=top, bottom=top / 2000, seed=seed)
+        levels.insert(0, (name, d, r))
+    return levels
 
 
 def bench_levels(
     samplers: Mapping[str, Sampler], levels: Iterable[Level], seed: int, repeat: int = 1
-) -> Row:
+) -> Record:
     """Figures of one coding of all ``levels``: sums over them, the largest memory.
 
     ``peak_mb`` is by how much the process grew at most while encoding, MiB, None where that
     isn't known. Of ``repeat`` runs the fastest counts.
     """
-    row: Row = dict.fromkeys(("kl_bits", "bits", "excess_bits", "side_bits", *TIMES), 0.0)
+    row: Record = dict.fromkeys(("kl_bits", "bits", "excess_bits", "side_bits", *TIMES), 0.0)
     peaks = []
     for depth, (name, d, r) in enumerate(levels):
         figures, peak = _bench_level(samplers[name], d, r, SharedRandom(seed, depth), repeat)
@@ -173,13 +174,13 @@ class SamplerBench:
 
     contenders: Sequence[Contender]
     images: Mapping[str, Pixels | None]
-    """Name -> pixels; None for levels that are made up."""
+    """Name -> pixels; None for synthetic levels."""
     points: Sequence[float] = ()
     """Instead of the contenders' own."""
     seed: int = 0
     repeat: int = 1
     with_psnr: bool = True
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Record] = field(default_factory=list)
 
     @property
     def total(self) -> int:
@@ -189,7 +190,7 @@ class SamplerBench:
     def _points(self, contender: Contender) -> Sequence[float]:
         return self.points or contender.points
 
-    def run(self, on_row: Callable[[Row], None] = lambda row: None) -> list[Row]:
+    def run(self, on_row: Callable[[Record], None] = lambda row: None) -> list[Record]:
         """Make all rows; returns the means over the images, one for each sampler and point."""
         for contender in self.contenders:
             for point in self._points(contender):
@@ -198,29 +199,32 @@ class SamplerBench:
                     on_row(self.rows[-1])
         return self.means()
 
-    def _row(self, contender: Contender, point: float, image: str, pixels: Pixels | None) -> Row:
+    def _row(self, contender: Contender, point: float, image: str, pixels: Pixels | None) -> Record:
         codec = contender.codec
+        samplers = codec.samplers()
         levels = (
-            synthetic_levels(point, self.seed) if pixels is None else codec.targets(pixels, point)
+            synthetic_levels(point, list(samplers), self.seed)
+            if pixels is None
+            else codec.targets(pixels, point)
         )
-        row: Row = {"sampler": contender.label, "preset": contender.name, "point": point}
+        row: Record = {"sampler": contender.label, "preset": contender.name, "point": point}
         row["image"] = image
-        row |= bench_levels(codec.samplers(), levels, self.seed, self.repeat)
+        row |= bench_levels(samplers, levels, self.seed, self.repeat)
         row["psnr_lost"] = None
         if self.with_psnr and pixels is not None:
             row["psnr_lost"] = psnr_lost(codec, pixels, point)
         return row
 
-    def means(self) -> list[Row]:
+    def means(self) -> list[Record]:
         """Means over the images; of the memory, the largest."""
-        groups: dict[tuple[str, float], list[Row]] = {}
+        groups: dict[tuple[str, float], list[Record]] = {}
         for row in self.rows:
             groups.setdefault((row["preset"], row["point"]), []).append(row)
         return [_mean(group) for group in groups.values()]
 
 
-def _mean(rows: list[Row]) -> Row:
-    mean: Row = {key: rows[0][key] for key in ("sampler", "preset", "point")}
+def _mean(rows: list[Record]) -> Record:
+    mean: Record = {key: rows[0][key] for key in ("sampler", "preset", "point")}
     mean["images"] = len(rows)
     for key in (*MEANS, *TIMES, "psnr_lost"):
         known = [row[key] for row in rows if row[key] is not None]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from toolkit.errors import UsageError
+from toolkit.sampling.capabilities import CountsIndices, SendsSamples
 from toolkit.sampling.coding.counts import Counts
 from toolkit.sampling.randomness import SharedRandom
 
@@ -13,26 +14,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from toolkit.sampling.coding.bits import Ints
-    from toolkit_evaluation.samplers.bench import SamplingCodec
 
 
 def estimate_counts(
-    codec: SamplingCodec,
+    codec: SendsSamples,
     images: Mapping[str, Path],
     points: Sequence[float],
     alpha: float,
     on_image: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Counts]:
-    """Counts for each level whose sampler has ``count_indices``, summed over images and points.
+    """Counts for each level whose sampler counts indices, summed over images and points.
 
-    Raises UsageError where no level's sampler has.
+    Raises UsageError where no level's sampler does.
     """
     from toolkit.codec.base import as_pixels
 
-    samplers: dict[str, Any] = {
+    samplers = {
         name: sampler
         for name, sampler in codec.samplers().items()
-        if hasattr(sampler, "count_indices")
+        if isinstance(sampler, CountsIndices)
     }
     if not samplers:
         raise UsageError("none of the codec's samplers counts indices: rejection does")

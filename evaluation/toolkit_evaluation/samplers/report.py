@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from toolkit_evaluation.report.figure import COLOURS, MARKERS
-from toolkit_evaluation.samplers.bench import Row
+from toolkit_evaluation.results.figure import COLOURS, MARKERS
+from toolkit_evaluation.samplers.bench import Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +31,7 @@ COLUMNS = (
 """Title, key and format."""
 
 
-def sampler_table(means: Sequence[Row]) -> Table:
+def sampler_table(means: Sequence[Record]) -> Table:
     """The means as a table for a terminal, a dash for what isn't known."""
     from rich.table import Table
 
@@ -50,13 +50,13 @@ def sampler_table(means: Sequence[Row]) -> Table:
     return grid
 
 
-def to_json(means: Sequence[Row], rows: Sequence[Row]) -> bytes:
+def to_json(means: Sequence[Record], rows: Sequence[Record]) -> bytes:
     """``{"means": [...], "rows": [...]}``: one mean a sampler and rate, one row an image."""
     plain = msgspec.json.encode({"means": means, "rows": rows})
     return msgspec.json.format(plain, indent=2) + b"\n"
 
 
-def merit_figure(means: Sequence[Row]) -> Figure:
+def merit_figure(means: Sequence[Record]) -> Figure:
     """J over the time of encoding: a marker a rate, larger for more bits, a line a preset."""
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""How a sampler's time and memory grow with the picture: made-up levels of pictures of any side.
+"""How a sampler's time and memory grow with the picture: synthetic levels of pictures of any side.
 
 Statistics are those of ``synthetic_levels``: rates of channels as a trained network's, varying over
 the picture on the same scale whatever its size, so that a picture of twice the side is four times
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from toolkit_evaluation.samplers.bench import Contender, Row, bench_levels, synthetic_levels
+from toolkit_evaluation.samplers.bench import Contender, Record, bench_levels, synthetic_levels
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 SIDES = (64, 256, 1024, 4096)
 POINT = 2.5
-"""Bits a latent of the busiest channels."""
+"""Bits a latent of the highest-rate channels."""
 _COLUMNS = (
     ("side", "side", "{}"),
     ("latents", "latents", "{}"),
@@ -42,8 +42,8 @@ def scaling_rows(
     point: float = POINT,
     seed: int = 0,
     repeat: int = 1,
-    on_row: Callable[[Row], None] = lambda row: None,
-) -> list[Row]:
+    on_row: Callable[[Record], None] = lambda row: None,
+) -> list[Record]:
     """A row for each contender and side of a square picture, in pixels.
 
     Beside what ``bench_levels`` gives: ``latents``, ``encode_us`` and ``decode_us`` microseconds a
@@ -52,10 +52,11 @@ def scaling_rows(
     rows = []
     for contender in contenders:
         for side in sides:
-            row: Row = {"sampler": contender.label, "preset": contender.name, "side": side}
-            levels = synthetic_levels(point, seed, side, side)
+            row: Record = {"sampler": contender.label, "preset": contender.name, "side": side}
+            samplers = contender.codec.samplers()
+            levels = synthetic_levels(point, list(samplers), seed, side, side)
             latents = row["latents"] = sum(d.size for _, d, _ in levels)
-            row |= bench_levels(contender.codec.samplers(), levels, seed, repeat)
+            row |= bench_levels(samplers, levels, seed, repeat)
             row["encode_us"], row["decode_us"] = (
                 1e6 * row[key] / latents for key in ("encode_s", "decode_s")
             )
@@ -66,7 +67,7 @@ def scaling_rows(
     return rows
 
 
-def scaling_table(rows: Sequence[Row]) -> Table:
+def scaling_table(rows: Sequence[Record]) -> Table:
     """The rows as a table for a terminal, a dash for what isn't known."""
     from rich.table import Table
 
@@ -81,6 +82,6 @@ def scaling_table(rows: Sequence[Row]) -> Table:
     return grid
 
 
-def scaling_json(rows: Sequence[Row]) -> bytes:
+def scaling_json(rows: Sequence[Record]) -> bytes:
     """``{"sizes": [...]}``, one row a sampler and side."""
     return msgspec.json.format(msgspec.json.encode({"sizes": rows}), indent=2) + b"\n"

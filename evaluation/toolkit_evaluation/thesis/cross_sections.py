@@ -21,9 +21,14 @@ from toolkit.errors import InputError, ToolkitError, UnknownName
 from toolkit.format.files import write_bytes_atomically
 from toolkit.options import identity
 from toolkit.plugin.presets import Preset, open_codec
-from toolkit_evaluation.report.figure import save
-from toolkit_evaluation.run.measure import pixels_sha256
-from toolkit_evaluation.thesis.latents import busiest, channel_bits, standardised, statistics
+from toolkit_evaluation.results.figure import save
+from toolkit_evaluation.run.task import pixels_sha256
+from toolkit_evaluation.thesis.latents import (
+    channel_bits,
+    highest_rate_channels,
+    standardised,
+    statistics,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,7 +102,7 @@ def cross_sections(
 
 
 def _choose(recorded: Recorded, image: str | None) -> str:
-    images = list(dict.fromkeys(row["image"] for row in recorded.table.rows))
+    images = list(dict.fromkeys(row.image for row in recorded.table.rows))
     if image is None:
         return USUAL if USUAL in images else images[0]
     if image not in images:
@@ -111,7 +116,7 @@ def _pixels(recorded: Recorded, name: str) -> Pixels:
     if name not in places:
         raise InputError(f"{name}: the last evaluation's record doesn't say where it lies")
     pixels = as_pixels(places[name])
-    known = {r["pixels_sha256"] for r in recorded.table.rows if r["image"] == name}
+    known = {r.pixels_sha256 for r in recorded.table.rows if r.image == name}
     if pixels_sha256(pixels) not in known:
         raise InputError(f"{places[name]}: not the image that was measured")
     return pixels
@@ -120,8 +125,8 @@ def _pixels(recorded: Recorded, name: str) -> Pixels:
 def _sections(
     recorded: Recorded, plugins: Plugins, codec: str, image: str, pixels: Pixels, notice: Notice
 ) -> Sections | None:
-    rows = [r for r in recorded.table.rows if (r["codec"], r["image"]) == (codec, image)]
-    good = sorted((r for r in rows if r["status"] == "ok"), key=lambda row: row["bpp"])
+    rows = [r for r in recorded.table.rows if (r.codec, r.image) == (codec, image)]
+    good = sorted((r for r in rows if r.ok), key=lambda row: row.bpp or 0.0)
     presets = {preset["name"]: preset for preset in recorded.run.get("presets", ())}
     if not good or codec not in presets:
         notice(f"{codec}: no results of {image} in the last evaluation; no cross-sections")
@@ -129,8 +134,10 @@ def _sections(
     preset = Preset(codec, presets[codec]["codec"], presets[codec]["options"], ())
     try:
         opened = open_codec(plugins, preset)
-        found = _levels(opened, pixels, _spread([row["point"] for row in good]))
-        changed = identity(opened.identity()) != good[0]["codec_identity"]
+        found = _levels(
+            opened, pixels, _spread([row.point for row in good if row.point is not None])
+        )
+        changed = identity(opened.identity()) != good[0].codec_identity
     except ToolkitError as error:
         notice(f"{codec}: no cross-sections ({error})")
         return None
@@ -221,7 +228,7 @@ def _new(rows: int, columns: int, width: float, shape: tuple[int, ...], title: s
 def _figure_3_1(found: Sections, point: float) -> Figure:
     """The image, and the level next to it: sample, means, standard deviations."""
     level = found.points[point][-1]
-    channel = busiest(level, 1)[0]
+    channel = highest_rate_channels(level, 1)[0]
     title = f"Figure 3.1: {_what(found, point)}, {_which(level, channel)}"
     figure, axes = _new(2, 2, 3.0, level.sample.shape, title)
     panels = dict(zip(PANELS, _panels(level, channel), strict=True))
@@ -235,9 +242,9 @@ def _figure_3_1(found: Sections, point: float) -> Figure:
 
 
 def _figure_3_3(found: Sections, point: float, number: str) -> Figure:
-    """All six views of the busiest channel of the level next to the image."""
+    """All six views of the highest-rate channel of the level next to the image."""
     level = found.points[point][-1]
-    channel = busiest(level, 1)[0]
+    channel = highest_rate_channels(level, 1)[0]
     title = f"Figure {number}: {_what(found, point)}, {_which(level, channel)}"
     figure, axes = _new(3, 2, 3.0, level.sample.shape, title)
     for axis, name, panel in zip(axes.ravel(), PANELS, _panels(level, channel), strict=True):
@@ -246,9 +253,11 @@ def _figure_3_3(found: Sections, point: float, number: str) -> Figure:
 
 
 def _figure_4(found: Sections, point: float, number: str) -> Figure:
-    """A row for each of the busiest channels of every level, top level first."""
+    """A row for each of the highest-rate channels of every level, top level first."""
     rows = [
-        (level, channel) for level in found.points[point] for channel in busiest(level, CHANNELS)
+        (level, channel)
+        for level in found.points[point]
+        for channel in highest_rate_channels(level, CHANNELS)
     ]
     title = f"Figure {number}: {_what(found, point)}"
     figure, axes = _new(len(rows), len(PANELS), 2.2, rows[0][0].sample.shape, title)

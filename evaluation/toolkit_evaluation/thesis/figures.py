@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import InputError
-from toolkit_evaluation.report.figure import COLOURS, MARKERS, PANELS, save, tidy
-from toolkit_evaluation.results.bdrate import Curve, curve_of
+from toolkit_evaluation.metrics.fidelity import similarity_decibels
+from toolkit_evaluation.results.curve import Curve, curve_of
+from toolkit_evaluation.results.figure import COLOURS, MARKERS, PANELS, save, style_axis
+from toolkit_evaluation.results.row import Mean, Row
 from toolkit_evaluation.results.table import Table
-from toolkit_evaluation.run.measure import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,17 +27,13 @@ if TYPE_CHECKING:
 DIGITISED = "thesis_kodak_digitised.csv"
 NOTEBOOK = "thesis_kodim01_notebook.csv"
 MOST_BPP = 1.5
-_METHODS = {
-    "pln_actual": ("thesis: PLN", "-", "o"),
-    "pln_theoretical": ("thesis: PLN, theoretical", "--", "o"),
-    "gamma_pln_actual": ("thesis: gamma-PLN", "-", "^"),
-    "gamma_pln_theoretical": ("thesis: gamma-PLN, theoretical", "--", "^"),
-    "bpg444": ("thesis: BPG 4:4:4", "-", ""),
-    "balle_mse": ("thesis: hyperprior (MSE)", ":", ""),
-    "balle_msssim": ("thesis: hyperprior (MS-SSIM)", "-.", ""),
-    "jpeg": ("thesis: JPEG", (0, (1, 1)), ""),
-}
-_INK = {"pln": "#111111", "gamma": "#8a6d3b"}
+THEORETICAL = "_theoretical"
+"""End of the name of a method's theoretical curve; that of its files ends in ``_actual``."""
+_THESIS_COLOUR = "#111111"
+_THESIS_COLOURS = (_THESIS_COLOUR, "#8a6d3b", "#5b7f95")
+"""Of the thesis's own models, those that have a theoretical curve."""
+_OTHER_STYLES = ("-", ":", "-.", (0, (1, 1)))
+"""Of the curves that it drew beside them, in gray."""
 _COLUMNS = {"psnr": "psnr_dB", "ms_ssim": "ms_ssim_dB"}
 Records = list[dict[str, str]]
 
@@ -73,24 +70,22 @@ def thesis_figures(table: Table, thesis: Thesis, folder: Path) -> list[Path]:
     4.1 for every image that the thesis has, and for their mean; 4.2 and 4.9 where some codec
     codes samples.
     """
-    good = [row for row in table.rows if row["status"] == "ok"]
+    good = [row for row in table.rows if row.ok]
     known = {record["image"] for record in thesis.curves}
-    images = [i for i in dict.fromkeys(row["image"] for row in good) if i in known]
+    images = [i for i in dict.fromkeys(row.image for row in good) if i in known]
     figures: dict[str, Figure] = {}
     for image in images:
-        rows = [row for row in good if row["image"] == image]
+        rows = [row for row in good if row.image == image]
         figures[f"4.1-{image}"] = _figure_4_1(table.codecs, rows, thesis, [image], image)
-    if len(images) > 1 and len(images) == len({row["image"] for row in good}):
+    if len(images) > 1 and len(images) == len({row.image for row in good}):
         title = f"mean of {len(images)} images"
         figures["4.1-mean"] = _figure_4_1(table.codecs, table.means, thesis, images, title)
-    samplers = [
-        codec
-        for codec in table.codecs
-        if any(r["codec"] == codec and r["level2_share"] is not None for r in good)
-    ]
+    ladders = {row.codec for row in good if row.upper_share is not None}
+    samplers = {row.codec for row in good if row.kl_bits}
+    if ladders:
+        figures["4.2"] = _figure_4_2([c for c in table.codecs if c in ladders], table, thesis)
     if samplers:
-        figures["4.2"] = _figure_4_2(samplers, table, thesis)
-        figures["4.9"] = _figure_4_9(samplers, table, thesis)
+        figures["4.9"] = _figure_4_9([c for c in table.codecs if c in samplers], table, thesis)
     paths: list[Path] = []
     for name, figure in figures.items():
         for suffix in ("png", "svg"):
@@ -117,30 +112,58 @@ def _legend(figure: Figure, axes: Any) -> None:
 
 
 def _figure_4_1(
-    codecs: Sequence[str], rows: Sequence[Row], thesis: Thesis, images: Sequence[str], title: str
+    codecs: Sequence[str],
+    rows: Sequence[Row | Mean],
+    thesis: Thesis,
+    images: Sequence[str],
+    title: str,
 ) -> Figure:
     """Rate-distortion curves, theoretical ones dashed."""
     figure, axes = _new(f"Figure 4.1: {title}")
     for axis, (metric, label) in zip(axes, PANELS, strict=True):
-        for method, (name, style, marker) in _METHODS.items():
+        for method, style in _styles(thesis).items():
             curve = thesis_curve(thesis, method, metric, images)
-            if curve:
-                ink = _INK.get(method.split("_")[0], "#999999")
-                _plot(axis, curve, name, color=ink, linestyle=style, marker=marker, linewidth=1)
+            _plot(axis, curve, _thesis_label(method), linewidth=1, **style)
         for number, codec in enumerate(codecs):
-            own = [row for row in rows if row["codec"] == codec]
+            own = [row for row in rows if row.codec == codec]
             look = {"color": COLOURS[number % len(COLOURS)], "linewidth": 2.4, "zorder": 3}
             marker = MARKERS[number % len(MARKERS)]
             _plot(axis, curve_of(own, metric), codec, marker=marker, **look)
             ideal = curve_of(own, metric, theoretical=True)
             _plot(axis, ideal, f"{codec}, theoretical", linestyle="--", **look)
-        tidy(axis, label)
+        style_axis(axis, label)
         axis.set_xlim(0, MOST_BPP)
         shown = [q for line in axis.lines for r, q in line.get_xydata() if r <= MOST_BPP]
         if shown:
             axis.set_ylim(min(shown) - 0.5, max(shown) + 0.5)
     _legend(figure, axes)
     return figure
+
+
+def _styles(thesis: Thesis) -> dict[str, dict[str, Any]]:
+    """How each of the thesis's methods is drawn: models by colour, theoretical curves dashed."""
+    methods = list(dict.fromkeys(record["method"] for record in thesis.curves))
+    models = [m.removesuffix("_actual") for m in methods if m.endswith("_actual")]
+    models.sort(key=lambda name: (len(name), name))  # the plain one before its variants
+    styles: dict[str, dict[str, Any]] = {}
+    others = 0
+    for method in methods:
+        model = method.removesuffix("_actual").removesuffix(THEORETICAL)
+        if model in models:
+            colour = _THESIS_COLOURS[models.index(model) % len(_THESIS_COLOURS)]
+            marker = MARKERS[models.index(model) % len(MARKERS)]
+            line = "--" if method.endswith(THEORETICAL) else "-"
+            styles[method] = {"color": colour, "linestyle": line, "marker": marker}
+        else:
+            styles[method] = {"color": "#999999"}
+            styles[method]["linestyle"] = _OTHER_STYLES[others % len(_OTHER_STYLES)]
+            others += 1
+    return styles
+
+
+def _thesis_label(method: str) -> str:
+    name = method.removesuffix("_actual").removesuffix(THEORETICAL).replace("_", "-")
+    return f"thesis: {name}{', theoretical' if method.endswith(THEORETICAL) else ''}"
 
 
 def thesis_curve(thesis: Thesis, method: str, metric: str, images: Sequence[str]) -> Curve:
@@ -161,11 +184,10 @@ def thesis_curve(thesis: Thesis, method: str, metric: str, images: Sequence[str]
 
 def _mean_decibels(values: Sequence[float], metric: str) -> float:
     """Mean PSNR in dB; for MS-SSIM the dB of the mean similarity, as ours is."""
-    import math
-
     if metric == "psnr":
         return sum(values) / len(values)
-    return -10 * math.log10(sum(10 ** (-value / 10) for value in values) / len(values))
+    similarity = sum(1 - 10 ** (-value / 10) for value in values) / len(values)
+    return similarity_decibels(similarity) or max(values)
 
 
 def _plot(axis: Axes, curve: Curve, label: str, **style: Any) -> None:
@@ -182,32 +204,34 @@ def _colour(table: Table, codec: str) -> str:
 
 
 def _figure_4_2(codecs: Sequence[str], table: Table, thesis: Thesis) -> Figure:
-    """What level 2 costs, in bits per pixel and in percent of the rate."""
-    figure, axes = _new("Figure 4.2: contribution of the second level to the rate")
-    second = [(float(r["bpp"]), float(r["second_level_bpp"])) for r in thesis.notebook]
-    theirs = (second, [(rate, 100 * bits / rate) for rate, bits in second])
-    labels = ("level 2, bits per pixel", "level 2, % of the rate")
+    """What the levels above the last cost, in bits per pixel and in percent of the rate."""
+    figure, axes = _new("Figure 4.2: contribution of the upper levels to the rate")
+    upper = [(float(r["bpp"]), float(r["second_level_bpp"])) for r in thesis.notebook]
+    theirs = (upper, [(rate, 100 * bits / rate) for rate, bits in upper])
+    labels = ("upper levels, bits per pixel", "upper levels, % of the rate")
     for axis, points, label, percent in zip(axes, theirs, labels, (False, True), strict=True):
-        ink = {"color": _INK["pln"], "linewidth": 1, "marker": "o"}
-        _plot(axis, points, "thesis: PLN, kodim01", **ink)
+        ink = {"color": _THESIS_COLOUR, "linewidth": 1, "marker": "o"}
+        _plot(axis, points, "thesis: its two-level model, kodim01", **ink)
         for codec in codecs:
             look = {"color": _colour(table, codec)}
-            for image in dict.fromkeys(row["image"] for row in table.rows):
-                rows = [r for r in table.rows if (r["codec"], r["image"]) == (codec, image)]
-                _plot(axis, _second_level(rows, percent), "", linewidth=0.5, alpha=0.4, **look)
-            means = [mean for mean in table.means if mean["codec"] == codec]
-            _plot(axis, _second_level(means, percent), codec, linewidth=2.4, marker="o", **look)
-        tidy(axis, label)
+            for image in dict.fromkeys(row.image for row in table.rows):
+                rows = [r for r in table.rows if (r.codec, r.image) == (codec, image)]
+                _plot(axis, _upper_levels(rows, percent), "", linewidth=0.5, alpha=0.4, **look)
+            means = table.means_of(codec)
+            _plot(axis, _upper_levels(means, percent), codec, linewidth=2.4, marker="o", **look)
+        style_axis(axis, label)
         axis.set_ylim(bottom=0)
     _legend(figure, axes)
     return figure
 
 
-def _second_level(rows: Sequence[Row], percent: bool) -> Curve:
+def _upper_levels(rows: Sequence[Row | Mean], percent: bool) -> Curve:
+    """(bpp, bits per pixel or percent of the rate) of the levels above the last."""
+    known = ((row.value("bpp"), row.value("upper_share")) for row in rows)
     return [
-        (row["bpp"], row["level2_share"] * (100 if percent else row["bpp"]))
-        for row in rows
-        if row.get("level2_share") is not None
+        (rate, share * (100 if percent else rate))
+        for rate, share in known
+        if rate is not None and share is not None
     ]
 
 
@@ -216,17 +240,19 @@ def _figure_4_9(codecs: Sequence[str], table: Table, thesis: Thesis) -> Figure:
     figure, axes = _new("Figure 4.9: coding times (the thesis's on a GTX 1080, kodim01)")
     for axis, way in zip(axes, ("encode", "decode"), strict=True):
         theirs = [(float(r["bpp"]), float(r[f"{way}_s"])) for r in thesis.notebook]
-        _plot(axis, theirs, "thesis: PLN", color=_INK["pln"], linewidth=1, marker="o")
+        ink = {"color": _THESIS_COLOUR, "linewidth": 1, "marker": "o"}
+        _plot(axis, theirs, "thesis: its two-level model", **ink)
         for codec in codecs:
-            means = [mean for mean in table.means if mean["codec"] == codec]
+            means = table.means_of(codec)
             colour = _colour(table, codec)
             for name, style, what in (
                 (f"{way}_s", "-", codec),
                 (f"coder_{way}_s", ":", f"{codec}, coder alone"),
             ):
-                curve = [(m["bpp"], m[name]) for m in means if m[name] is not None]
+                known = ((mean.value("bpp"), mean.value(name)) for mean in means)
+                curve = [(rate, s) for rate, s in known if rate is not None and s is not None]
                 _plot(axis, curve, what, color=colour, linestyle=style, linewidth=2.2, marker="o")
-        tidy(axis, f"seconds to {way}")
+        style_axis(axis, f"seconds to {way}")
         axis.set_yscale("log")
     _legend(figure, axes)
     return figure

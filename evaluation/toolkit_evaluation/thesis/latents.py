@@ -30,7 +30,7 @@ def channel_bits(level: LatentLevel) -> Numbers:
     return bits
 
 
-def busiest(level: LatentLevel, count: int) -> list[int]:
+def highest_rate_channels(level: LatentLevel, count: int) -> list[int]:
     """The ``count`` channels with most bits, most first."""
     return [int(channel) for channel in np.argsort(-channel_bits(level), kind="stable")[:count]]
 
@@ -75,7 +75,7 @@ def statistics(level: LatentLevel) -> Iterator[dict[str, Any]]:
     weights = bits / total if total > 0 else np.full(len(bits), 1 / len(bits))
     means = {name: float((weights * values).sum()) for name, values in columns.items()}
     yield {"level": level.name, "channel": "all", "kl_bits": total, "share": 1.0, **means}
-    for channel in busiest(level, len(bits)):
+    for channel in highest_rate_channels(level, len(bits)):
         yield {
             "level": level.name,
             "channel": channel,

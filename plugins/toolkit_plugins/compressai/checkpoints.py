@@ -11,7 +11,7 @@ import hashlib
 import importlib.metadata
 import pickle
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -63,6 +63,17 @@ class Network:
     @property
     def autoregressive(self) -> bool:
         return self.architecture in AUTOREGRESSIVE
+
+
+def fetch(source_of: Callable[[float], Source], points: Iterable[float]) -> None:
+    """Make sure that the weights for coding at ``points`` are there. Raises MissingError."""
+    for point in points:
+        locate(source_of(point))
+
+
+def sources(source_of: Callable[[float], Source], low: float, high: float) -> set[Source]:
+    """Those of all whole qualities."""
+    return {source_of(float(point)) for point in range(int(low), int(high) + 1)}
 
 
 @lru_cache(maxsize=4)

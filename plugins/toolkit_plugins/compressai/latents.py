@@ -12,8 +12,9 @@ from toolkit.format.container import BadStream
 from toolkit_plugins.compressai.checkpoints import (
     AUTOREGRESSIVE,
     Source,
+    fetch,
     load_network,
-    locate,
+    sources,
     what_codes,
 )
 from toolkit_plugins.compressai.conditional import CompressAIModel
@@ -89,13 +90,11 @@ class LatentsCodec(LatentCodec):
         return _PREAMBLE.pack(ARCHITECTURES.index(o.architecture), METRICS.index(o.metric))
 
     def require(self, points: Sequence[float]) -> None:
-        for point in points:
-            locate(self.source(point))
+        fetch(self.source, points)
 
     def identity(self) -> dict[str, Any]:
-        points = range(int(self.spec.knob.low), int(self.spec.knob.high) + 1)
-        sources = {self.source(float(point)) for point in points}
-        return {**super().identity(), **what_codes(sources)}
+        every = sources(self.source, self.spec.knob.low, self.spec.knob.high)
+        return {**super().identity(), **what_codes(every)}
 
     def model_of_file(
         self, container: Container, point: float, settings: DecodeSettings

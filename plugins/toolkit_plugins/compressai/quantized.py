@@ -20,8 +20,9 @@ from toolkit_plugins.compressai.checkpoints import (
     AUTOREGRESSIVE,
     VARIABLE_RATE,
     Source,
+    fetch,
     load_network,
-    locate,
+    sources,
     what_codes,
 )
 from toolkit_plugins.compressai.rans import compress, multiple, stream_count
@@ -77,13 +78,11 @@ class QuantizedCodec(ContainerCodec):
         return Source(self.spec.name, quality, o.metric, o.weights, o.sha256)
 
     def require(self, points: Sequence[float]) -> None:
-        for point in points:
-            locate(self.source(point))
+        fetch(self.source, points)
 
     def identity(self) -> dict[str, Any]:
-        points = range(int(self.spec.knob.low), int(self.spec.knob.high) + 1)
-        sources = {self.source(float(point)) for point in points}
-        return {"stream_version": self.stream_version, **what_codes(sources)}
+        every = sources(self.source, self.spec.knob.low, self.spec.knob.high)
+        return {"stream_version": self.stream_version, **what_codes(every)}
 
     # -- coding ----------------------------------------------------------------
 

@@ -20,6 +20,8 @@ COLOUR_VARIANCES = (3.0, 0.12, 0.06)
 """Of the colours' pixels in photographs, about, in units of a channel's variance."""
 NEIGHBOURS = 0.95
 """Correlation of neighbouring pixels."""
+LEAST_VARIANCE = 0.01
+"""Real pictures have more fine detail than correlation alone allows."""
 HAAR = ((1, 1, 1, 1), (1, -1, 1, -1), (1, 1, -1, -1), (1, -1, -1, 1))
 
 
@@ -52,12 +54,13 @@ def basis4() -> Tensor:
 
 def variances(side: int) -> Tensor:
     """Of each coefficient of blocks of ``side`` pixels, (3 side^2,), in pictures whose
-    neighbouring pixels correlate by ``NEIGHBOURS``."""
+    neighbouring pixels correlate by ``NEIGHBOURS``, and at least ``LEAST_VARIANCE``."""
     blocks = torch.einsum("kc,ncyx->nkyx", colours(), _pictures(side))
     i = torch.arange(side, dtype=torch.float64)
     correlation = NEIGHBOURS ** (i[:, None] - i[None]).abs()
     of_colours = torch.einsum("nkyx,yY,xX,nkYX->nk", blocks, correlation, correlation, blocks)
-    return of_colours @ torch.tensor(COLOUR_VARIANCES, dtype=torch.float64)
+    found = of_colours @ torch.tensor(COLOUR_VARIANCES, dtype=torch.float64)
+    return found.clamp_min(LEAST_VARIANCE)
 
 
 def _pictures(side: int) -> Tensor:

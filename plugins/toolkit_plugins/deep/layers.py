@@ -60,10 +60,10 @@ class LatentBlock(nn.Module):
     """One level: prior from h, encoder's Gaussian from h and the encoder's map e, and what a
     sample adds to h.
 
-    It begins as the coding of some coefficients, channels ``which`` of e with deviations
-    ``sigma``, as innovations: what e has and h lacks, in units of the deviation, a posterior as
-    narrow as is worth its bits at every rate (``scales``, natural logs in units of the
-    coefficients at rates 0 and 1).
+    It begins as the coding of some coefficients, channels ``which`` of e, as innovations: what e
+    has and h lacks, with a posterior as narrow as is worth its bits at every rate. ``scales``:
+    natural logs of what that is at rates 0 and 1 for coefficients of deviation 1; ``sigma``: the
+    deviations that the channels, whose own is 1, stand for.
     """
 
     def __init__(
@@ -78,15 +78,13 @@ class LatentBlock(nn.Module):
         super().__init__()
         n = len(which)
         read = torch.zeros(n, width, dtype=torch.float64)
-        read[torch.arange(n), which] = 1 / sigma
-        write = torch.zeros(width, n, dtype=torch.float64)
-        write[which, torch.arange(n)] = sigma
+        read[torch.arange(n), which] = 1
         self.prior = Heads(width, n, knots)
         self.merge = MirrorConv2d(2 * width, width, 1)
         self.skip = Linear(2 * width, n, torch.cat([read, -read], 1), 0.0)
         self.encoder = Heads(width, n, knots)
         self.gain = RateGain(n, knots)
-        self.out = Linear(n, width, write)
+        self.out = Linear(n, width, read.T)
         self.res = Residual(width, hidden, knots)
         with torch.no_grad():
             slope = torch.linspace(*scales, knots)[:, None]

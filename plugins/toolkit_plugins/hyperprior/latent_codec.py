@@ -22,7 +22,7 @@ import math
 import struct
 import time
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -185,6 +185,14 @@ class LatentCodec(ContainerCodec):
         latents, work = self._work(self.model(float(np.float32(point))), as_rgb(pixels))
         target = next(work.ladder(latents.y, _single(self.options.width)))
         return [(target.name, target.d, target.r)]
+
+    def sampler_names(self) -> list[str]:
+        """The sampler of y, if there is one."""
+        return [self.choice().spec.name] if self.options.coding == "sampled" else []
+
+    def options_with_sampler(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The options to change so that y is coded by this sampler."""
+        return {"coding": "sampled", "sampler": dict(values)}
 
     def samplers(self) -> dict[str, Sampler]:
         """The sampler of y. Raises UsageError where no sample is sent."""

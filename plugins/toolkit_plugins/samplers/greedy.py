@@ -2,14 +2,14 @@
 
 Thesis, algorithm 2. After k of K shards of variances t_1, t_2 - t_1, ..., the partial sum c is
 a draw of the prior's N(0, t), t = t_k. Score ``partial`` (corrected) rates it by the target's
-own law at that time, that of a Brownian bridge that ends in N(d, r^2):
+own distribution at that time, that of a Brownian bridge that ends in N(d, r^2):
 
     log N(c; t d, t^2 r^2 + t (1 - t)) - log N(c; 0, t);
 
 ``final``, the thesis's, by log N(c; d, r^2) from the first shard on, which overshoots.
 
 Shards: ``equal``, t_k = k / K, or ``geometric``, t_k = (1 - rho^k) / (1 - rho^K) with
-rho = 2^(-2 R / K), R the block's bits a latent: each shard then brings equally much information,
+rho = 2^(-2 R / K), R the block's bits an element: each shard then brings equally much information,
 also where the posterior is much narrower than 1 / sqrt(K).
 """
 
@@ -22,7 +22,9 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from toolkit.options import Options
-from toolkit.sampling.blocks.layout import Budget
+from toolkit.sampling.blocks.layout import Budget, LayoutCoder
+from toolkit.sampling.blocks.layout_rates import RateLayouts
+from toolkit.sampling.blocks.layout_sent import SentLayouts
 from toolkit.sampling.blocks.sampler import BlockOptions, Blocks, BlockSampler, Target
 from toolkit.sampling.coding.bits import Ints
 
@@ -42,28 +44,25 @@ class GreedyOptions(BlockOptions, frozen=True):
     score: Literal["partial", "final"] = "partial"
     shards: Literal["geometric", "equal"] = "geometric"
     width: Annotated[int, Meta(ge=1, le=65536)] = 512
-    """At most so many latents a block."""
+    """At most so many latent elements a block."""
     blocks: Literal["rates", "sent"] = "rates"
     """``sent``: groups in raster order, their lengths sent, as in the thesis."""
     outlier: Annotated[float, Meta(gt=0, le=1024)] = 64.0
-    """For ``sent``: latents with a KL of more bits are sent by value."""
+    """For ``sent``: latent elements with a KL of more bits are sent by value."""
 
 
-class Greedy(BlockSampler):
+class Greedy(BlockSampler[GreedyOptions]):
     """Greedy sampler; see the module."""
 
     options_class: ClassVar[type[Options]] = GreedyOptions
-    options: GreedyOptions
 
     def budget(self) -> Budget:
-        o = self.options
-        return Budget(
-            o.steps * o.bits,
-            width=o.width,
-            sent=o.blocks == "sent",
-            step=o.bits,
-            outlier=o.outlier,
-        )
+        return Budget(self.options.steps * self.options.bits, width=self.options.width)
+
+    def layouts(self) -> LayoutCoder:
+        if self.options.blocks == "rates":
+            return RateLayouts(self.budget())
+        return SentLayouts(self.budget(), self.options.bits, self.options.outlier)
 
     def widths(self, bits: int) -> list[int]:
         steps = max(1, -(-bits // self.options.bits))

@@ -1,7 +1,7 @@
 """Importance sampling on blocks.
 
 Havasi et al. 2019 (MIRACLE), as algorithm 5 of the thesis: of K = 2^(KL + t) draws x_i of the
-prior, send the number of one that is drawn with probability proportional to its weight
+prior, send the index of one that is drawn with probability proportional to its weight
 w_i = q(x_i) / p(x_i). In units of the prior,
 
     log w(x) = sum_j 1/2 (1 - 1/r_j^2) x_j^2 + (d_j / r_j^2) x_j + const.
@@ -19,12 +19,14 @@ import numpy as np
 from msgspec import Meta
 
 from toolkit.sampling.blocks.codebook import gumbel
-from toolkit.sampling.blocks.layout import Budget
+from toolkit.sampling.blocks.layout import Budget, LayoutCoder
+from toolkit.sampling.blocks.layout_rates import RateLayouts
+from toolkit.sampling.blocks.layout_sent import SentLayouts
 from toolkit.sampling.blocks.sampler import BlockOptions, BlockSampler, Target
 from toolkit.sampling.coding.bits import Ints
 
 _BOOK = 2**24
-"""Most numbers in a codebook."""
+"""Most draws in a codebook."""
 
 
 class ImportanceOptions(BlockOptions, frozen=True):
@@ -34,18 +36,17 @@ class ImportanceOptions(BlockOptions, frozen=True):
     """t: bits of the index beyond the block's rate."""
     choice: Literal["argmax", "sampled"] = "argmax"
     width: Annotated[int, Meta(ge=1, le=65536)] = 512
-    """G: at most so many latents a block."""
+    """G: at most so many latent elements a block."""
     blocks: Literal["rates", "sent"] = "rates"
     """``sent``: the thesis's adaptive groups (algorithm 3)."""
     outlier: Annotated[float, Meta(gt=0, le=64)] = 12.0
-    """For ``sent``: latents with a KL of more bits are sent by value."""
+    """For ``sent``: latent elements with a KL of more bits are sent by value."""
 
 
-class Importance(BlockSampler):
+class Importance(BlockSampler[ImportanceOptions]):
     """Importance sampler; see the module."""
 
     options_class = ImportanceOptions
-    options: ImportanceOptions
 
     def budget(self) -> Budget:
         o = self.options
@@ -53,10 +54,12 @@ class Importance(BlockSampler):
             o.bits,
             width=min(o.width, _BOOK >> o.bits),
             slack=min(o.slack, o.bits - 1),
-            mean=o.choice == "argmax",
-            sent=o.blocks == "sent",
-            outlier=o.outlier,
         )
+
+    def layouts(self) -> LayoutCoder:
+        if self.options.blocks == "rates":
+            return RateLayouts(self.budget(), mean=self.options.choice == "argmax")
+        return SentLayouts(self.budget(), outlier=self.options.outlier)
 
     def choose(self, target: Target) -> Ints:
         quadratic, linear = target.log_weights()

@@ -2,7 +2,7 @@
 
 Flamich, Havasi and Hernandez-Lobato 2020 ("Compressing images by encoding their latent
 representations with relative entropy coding"). A block's value is a sum of shards, as in greedy
-sampling, each a draw of its own small codebook; the law that partial sums are
+sampling, each a draw of its own small codebook; the distribution that partial sums are
 rated by is the target's own at that time (their q(a_1:k); see ``greedy``). Of all partial sums
 the ``beam`` best are kept: with a beam of 1 this is greedy sampling, and a wide beam makes up
 for small codebooks.
@@ -35,12 +35,12 @@ class IRECOptions(BlockOptions, frozen=True):
     steps: Annotated[int, Meta(ge=1, le=64)] = 12
     """At most so many auxiliary variables a block."""
     bits: Annotated[int, Meta(ge=1, le=10)] = 8
-    """At most so many bits each. The paper has 3 nats; with blocks whose latents differ in rate,
+    """At most so many bits each. The paper has 3 nats; with blocks whose elements differ in rate,
     fewer and larger codebooks lose much less."""
     beam: Annotated[int, Meta(ge=1, le=4096)] = 32
     """Partial sums kept."""
     width: Annotated[int, Meta(ge=1, le=65536)] = 512
-    """At most so many latents a block."""
+    """At most so many latent elements a block."""
 
 
 class IREC(Greedy):

@@ -1,7 +1,7 @@
-"""Ordered random coding, and the Poisson functional representation (A* coding's law).
+"""Ordered random coding, and the Poisson functional representation (the distribution of A* coding).
 
 As importance sampling, one of N = 2^(KL + t) draws of the prior is sent for each block; but the
-noise that makes the choice random is sorted, so that low numbers win more often and an entropy
+noise that makes the choice random is sorted, so that low indices win more often and an entropy
 coder makes use of it. With t_i the i-th arrival of a Poisson process, the choice is
 
     argmax_i log w(x_i) - log t_i,    w = q / p.
@@ -11,10 +11,10 @@ coder makes use of it. With t_i the i-th arrival of a Poisson process, the choic
   (Flamich, Markou and Hernandez-Lobato 2022) searches for cleverly: an exact draw of q. Cut off
   at N it is nearly one.
 - ``ordered``: gaps scaled by N / (N - i + 1), which makes the t_i sorted noise for exactly N
-  draws: the sample has the law of importance sampling (Theis and Yosri 2022).
+  draws: the sample has the distribution of importance sampling (Theis and Yosri 2022).
 
-Numbers are coded by their logarithm, whose frequencies are sent, and raw bits: close to the
-Zipf law that both papers use.
+Indices are coded by their logarithm, whose frequencies are sent, and raw bits: close to the
+Zipf distribution that both papers use.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from msgspec import Meta
 
 from toolkit.options import Options
 from toolkit.sampling.blocks.codebook import arrivals
-from toolkit.sampling.blocks.layout import Budget
+from toolkit.sampling.blocks.layout import Budget, LayoutCoder
+from toolkit.sampling.blocks.layout_rates import RateLayouts
 from toolkit.sampling.blocks.sampler import SIGNS, BlockOptions, Blocks, BlockSampler, Target
 from toolkit.sampling.coding.bits import BitReader, BitWriter, Ints
 from toolkit.sampling.coding.integers import read_indices, write_indices
@@ -41,19 +42,21 @@ class OrderedOptions(BlockOptions, frozen=True):
     slack: Annotated[int, Meta(ge=0, le=8)] = 2
     """t: a block has 2^(KL + t) draws."""
     width: Annotated[int, Meta(ge=1, le=65536)] = 256
-    """At most so many latents a block."""
+    """At most so many latent elements a block."""
 
 
-class Ordered(BlockSampler):
+class Ordered(BlockSampler[OrderedOptions]):
     """Ordered random coding; see the module."""
 
     options_class: ClassVar[type[Options]] = OrderedOptions
-    options: OrderedOptions
     times: ClassVar[Literal["ordered", "poisson"]] = "ordered"
 
     def budget(self) -> Budget:
         o = self.options
-        return Budget(o.bits, width=o.width, slack=min(o.slack, o.bits - 1), mean=False)
+        return Budget(o.bits, width=o.width, slack=min(o.slack, o.bits - 1))
+
+    def layouts(self) -> LayoutCoder:
+        return RateLayouts(self.budget(), mean=False)
 
     def choose(self, target: Target) -> Ints:
         masks = self._masks(target)

@@ -30,18 +30,23 @@ SAMPLERS = {
     "astar": {"sampler": "astar"},
 }  # fmt: skip
 SHAPES = {"one": (1, 1, 1), "odd": (3, 5, 7), "level": (16, 12, 18), "far": (4, 8, 8)}
+WIDE = {"wide": (8, 20, 20)}
+"""For samplers that send proposals for parts of a target."""
 
 
 def main():
     plugins = load_plugins()
     for name, options in SAMPLERS.items():
-        for label, shape in SHAPES.items():
+        shapes = SHAPES | WIDE if name in ("harsha", "astar") else SHAPES
+        for label, shape in shapes.items():
             path = HERE / f"{name}-{label}.json"
             if path.exists():
                 continue
             d, r = synthetic_level(shape, seed=len(label))
             if label == "far":
                 d *= 6
+            if label == "wide":
+                d, r = 2 * d, 1.5 * r
             sampler = SamplerChoice.from_options(plugins, options, name).build()
             coded = sampler.encode(d, r, SharedRandom(7, 1))
             case = {

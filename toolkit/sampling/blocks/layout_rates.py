@@ -1,17 +1,19 @@
 """Blocks that follow from the rates of channels.
 
-Latents are taken in a seeded permutation, sorted by the rate that was sent for their channel,
-so that those of one block need about equally many bits. Where a block ends follows from the
-rates in integers, at no cost; block sizes sent one by one would take a third of the rate.
+Latent elements are taken in a seeded permutation, sorted by the rate that was sent for their
+channel, so that those of one block need about equally many bits. Where a block ends follows from
+the rates in integers, at no cost; block sizes sent one by one would take a third of the rate.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from toolkit.sampling.blocks.layout import Budget, Layout, round_down
+from toolkit.sampling.blocks.layout import Budget, Layout, LayoutCoder, round_down
 from toolkit.sampling.coding.bits import BitReader, BitWriter, Ints
-from toolkit.sampling.coding.outliers import read_shifts, shift_escapes, write_shifts
+from toolkit.sampling.coding.outliers import read_shifts, shift_outliers, write_shifts
 from toolkit.sampling.coding.rates import (
     SCALE,
     UNIT_BITS,
@@ -27,55 +29,58 @@ PERMUTATION = SharedRandom.RESERVED
 PRIOR = SharedRandom.RESERVED + 1
 
 
-def write_rates(
-    writer: BitWriter, d: Array, r: Array, budget: Budget, multiple: float, random: SharedRandom
-) -> Layout:
-    """Send escapes and rates for targets (C, H, W), ``multiple`` times their KL; the layout."""
-    shifts, rest = shift_escapes(d)
-    write_shifts(writer, shifts)
-    codes = choose_codes(wanted_rates(rest, r, multiple, budget.mean))
-    write_codes(writer, codes)
-    channels, height, width = d.shape
-    layout = _layout((channels, height, width), codes, budget, random)
-    np.add(layout.base, shifts.reshape(-1), out=layout.base)
-    return layout
+@dataclass(frozen=True)
+class RateLayouts(LayoutCoder):
+    """Sends outliers, and rates of channels at some multiple of their KL divergence."""
 
+    budget: Budget
+    mean: bool = True
+    """Whether elements of channels without a rate are 0, the prior's mean, not draws of it."""
 
-def read_rates(
-    reader: BitReader, shape: tuple[int, int, int], budget: Budget, random: SharedRandom
-) -> Layout:
-    """The layout that ``write_rates`` made. Raises BadStream."""
-    shifts = read_shifts(reader, int(np.prod(shape)))
-    layout = _layout(shape, read_codes(reader, shape[0]), budget, random)
-    np.add(layout.base, shifts, out=layout.base)
-    return layout
+    def write(
+        self, writer: BitWriter, d: Array, r: Array, multiple: float, random: SharedRandom
+    ) -> Layout:
+        """See ``LayoutCoder.write``."""
+        shifts, rest = shift_outliers(d)
+        write_shifts(writer, shifts)
+        codes = choose_codes(wanted_rates(rest, r, multiple, self.mean))
+        write_codes(writer, codes)
+        channels, height, width = d.shape
+        layout = self._layout((channels, height, width), codes, random)
+        np.add(layout.base, shifts.reshape(-1), out=layout.base)
+        return layout
 
+    def read(self, reader: BitReader, shape: tuple[int, int, int], random: SharedRandom) -> Layout:
+        """See ``LayoutCoder.read``."""
+        shifts = read_shifts(reader, int(np.prod(shape)))
+        layout = self._layout(shape, read_codes(reader, shape[0]), random)
+        np.add(layout.base, shifts, out=layout.base)
+        return layout
 
-def _layout(
-    shape: tuple[int, int, int], codes: Ints, budget: Budget, random: SharedRandom
-) -> Layout:
-    """The layout that the channels' rate codes (C,) imply."""
-    channels, height, width = shape
-    plane = height * width
-    total = channels * plane
-    base = np.zeros((channels, plane), np.float32)
-    unused = np.flatnonzero(codes == 0)
-    if not budget.mean:
-        base[unused] = random.normals(PRIOR, unused, plane)
-    order = random.permutation(PERMUTATION, total)
-    order = order[np.argsort(-codes[order // plane], kind="stable")]
-    order = order[: total - len(unused) * plane]
-    rates = SCALE[codes[order // plane]]
-    lengths = _cut(rates, budget)
-    ends = np.cumsum(lengths)
-    sums = np.concatenate([[0], np.cumsum(rates)[ends - 1]])
-    sums += np.arange(len(ends) + 1) * (budget.slack << UNIT_BITS)
-    bits = np.minimum(np.diff(sums >> UNIT_BITS), budget.bits)
-    return Layout(base.reshape(-1), order, lengths, bits)
+    def _layout(self, shape: tuple[int, int, int], codes: Ints, random: SharedRandom) -> Layout:
+        """The layout that the channels' rate codes (C,) imply."""
+        budget = self.budget
+        channels, height, width = shape
+        plane = height * width
+        total = channels * plane
+        base = np.zeros((channels, plane), np.float32)
+        unused = np.flatnonzero(codes == 0)
+        if not self.mean:
+            base[unused] = random.normals(PRIOR, unused, plane)
+        order = random.permutation(PERMUTATION, total)
+        order = order[np.argsort(-codes[order // plane], kind="stable")]
+        order = order[: total - len(unused) * plane]
+        rates = SCALE[codes[order // plane]]
+        lengths = _cut(rates, budget)
+        ends = np.cumsum(lengths)
+        sums = np.concatenate([[0], np.cumsum(rates)[ends - 1]])
+        sums += np.arange(len(ends) + 1) * (budget.slack << UNIT_BITS)
+        bits = np.minimum(np.diff(sums >> UNIT_BITS), budget.bits)
+        return Layout(base.reshape(-1), order, lengths, bits)
 
 
 def _cut(rates: Ints, budget: Budget) -> Ints:
-    """Lengths of blocks over falling ``rates``: as many latents as the budget holds.
+    """Lengths of blocks over falling ``rates``: as many elements as the budget holds.
 
     Runs of equal rates are cut at once; a block that starts near the end of a run goes on into
     the next ones.

@@ -1,9 +1,9 @@
-"""Block coders: what every sampler that codes blocks of latents shares.
+"""Block coders: what every sampler that codes blocks of latent elements shares.
 
-A level's latents are cut into blocks (``blocks.layout``). For each block the receiver can make
+A level's elements are cut into blocks (``blocks.layout``). For each block the receiver can make
 2^bits candidates, draws of N(0, I); the sender says which. A sampler is a subclass of
 ``BlockSampler`` with a ``choose``: blocks of one shape in, numbers of candidates out. Rates,
-order, escapes, cutting, packing, checking of damaged streams are done here.
+order, outliers, cutting, packing, checking of damaged streams are done here.
 
 All blocks share one codebook of candidates X, so that the log weights
 ``sum_i a_i x_i^2 + b_i x_i`` of all candidates of all blocks are a matrix product,
@@ -21,15 +21,15 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
+from typing_extensions import TypeVar
 
 from toolkit.options import Options
 from toolkit.sampling.blocks.codebook import Codebooks, Noise, nearly_best
-from toolkit.sampling.blocks.layout import Budget, Layout
-from toolkit.sampling.blocks.layout_rates import read_rates, write_rates
-from toolkit.sampling.blocks.layout_sent import read_blocks, write_blocks
+from toolkit.sampling.blocks.layout import Budget, Layout, LayoutCoder
+from toolkit.sampling.blocks.layout_rates import RateLayouts
 from toolkit.sampling.coding.bits import BitReader, BitWriter, Ints
 from toolkit.sampling.coding.outliers import FARTHEST
-from toolkit.sampling.contract import Array, CodedSample, Sampler
+from toolkit.sampling.contract import Array, CodedSample, Sampler, check_targets
 from toolkit.sampling.randomness import SharedRandom
 
 SIGNS = SharedRandom.RESERVED + 2**30
@@ -46,6 +46,9 @@ class BlockOptions(Options, frozen=True):
     """Bits spent, as a multiple of the KL divergence."""
 
 
+BlockOptionsT = TypeVar("BlockOptionsT", bound=BlockOptions, default=Any)
+
+
 @dataclass(frozen=True)
 class Blocks:
     """Blocks of one shape, as the decoder sees them."""
@@ -53,7 +56,7 @@ class Blocks:
     numbers: Ints
     """(n,) which blocks of the level."""
     lengths: Ints
-    """(n,) latents in each; columns from there on are filling."""
+    """(n,) elements in each; columns from there on are padding."""
     width: int
     """Columns."""
     bits: int
@@ -77,9 +80,9 @@ class Target(Blocks):
     """Blocks of one shape, as the encoder sees them: find draws of N(d, r^2), given N(0, 1)."""
 
     d: Array
-    """(n, width); 0 in the filling."""
+    """(n, width); 0 in the padding."""
     r: Array
-    """(n, width), at least 2^-12; 1 in the filling."""
+    """(n, width), at least 2^-12; 1 in the padding."""
     books: Codebooks
 
     def log_weights(self) -> tuple[Array, Array]:
@@ -126,9 +129,9 @@ class Target(Blocks):
         return np.concatenate(found)
 
 
-class BlockSampler(Sampler):
+class BlockSampler(Sampler[BlockOptionsT]):
     """Base class of samplers that code blocks. A subclass has ``budget`` and ``choose``, and
-    maybe ``widths`` and ``draw``."""
+    maybe ``layouts``, ``widths`` and ``draw``."""
 
     options_class: ClassVar[type[Options]] = BlockOptions
 
@@ -138,7 +141,12 @@ class BlockSampler(Sampler):
 
     @abstractmethod
     def choose(self, target: Target) -> Ints:
-        """Numbers of the candidates that code each block: (n, steps)."""
+        """Sample indices, those of the candidates that code each block: (n, steps)."""
+
+    def layouts(self) -> LayoutCoder:
+        """How a level is cut into blocks, and how the decoder comes to know it: by rates of
+        channels, by default."""
+        return RateLayouts(self.budget())
 
     def widths(self, bits: int) -> Sequence[int]:
         """How a block's ``bits`` are divided among its indices; one index by default."""
@@ -154,14 +162,11 @@ class BlockSampler(Sampler):
         return [self.choose(target) for target in targets]
 
     def encode(self, d: Array, r: Array, random: SharedRandom) -> CodedSample:
-        """See ``Sampler.encode``. Raises ValueError for targets that aren't finite."""
-        if not (np.isfinite(d).all() and np.isfinite(r).all() and (r > 0).all()):
-            raise ValueError("targets must be finite, their scales positive")
-        budget = self.budget()
-        write = write_blocks if budget.sent else write_rates
+        """See ``Sampler.encode``."""
+        check_targets(d, r)
         r = np.maximum(r, np.float32(_R_MIN))
         writer = BitWriter()
-        layout = write(writer, d, r, budget, getattr(self.options, "rate", 1.0), random)
+        layout = self.layouts().write(writer, d, r, self.options.rate, random)
         side_bits = writer.bits
         blocks = self._blocks(layout, random)
         indices = self.choose_all(self._targets(layout, blocks, d, r, random))
@@ -172,9 +177,8 @@ class BlockSampler(Sampler):
 
     def decode(self, data: bytes, shape: tuple[int, int, int], random: SharedRandom) -> Array:
         """See ``Sampler.decode``."""
-        budget = self.budget()
         reader = BitReader(data)
-        layout = (read_blocks if budget.sent else read_rates)(reader, shape, budget, random)
+        layout = self.layouts().read(reader, shape, random)
         blocks = self._blocks(layout, random)
         numbers = self.read_indices(reader, self._widths(blocks))
         reader.finish()
@@ -203,10 +207,10 @@ class BlockSampler(Sampler):
 
     @staticmethod
     def _blocks(layout: Layout, random: SharedRandom) -> list[tuple[Ints, Blocks]]:
-        """Of each shape: which latents (n, width), and the blocks."""
+        """Of each shape: which elements (n, width), and the blocks."""
         return [
-            (latents, Blocks(numbers, layout.lengths[numbers], latents.shape[1], bits, random))
-            for numbers, latents, bits in layout.batches()
+            (elements, Blocks(numbers, layout.lengths[numbers], elements.shape[1], bits, random))
+            for numbers, elements, bits in layout.batches()
         ]
 
     @staticmethod
@@ -225,9 +229,9 @@ class BlockSampler(Sampler):
         return [
             Target(
                 part.numbers, part.lengths, part.width, part.bits, part.random,
-                d[latents], r[latents], books,
+                d[elements], r[elements], books,
             )
-            for latents, part in blocks
+            for elements, part in blocks
         ]  # fmt: skip
 
     def _values(
@@ -235,7 +239,7 @@ class BlockSampler(Sampler):
     ) -> Array:
         """What the decoder makes of the indices; the encoder calls it too."""
         values = np.append(layout.base, np.float32(0))
-        for (latents, part), chosen in zip(blocks, indices, strict=True):
-            # the filling's column takes whatever comes
-            values[latents] += self.draw(part, chosen).astype(np.float32)
+        for (elements, part), chosen in zip(blocks, indices, strict=True):
+            # the padding's column takes whatever comes
+            values[elements] += self.draw(part, chosen).astype(np.float32)
         return values[:-1]

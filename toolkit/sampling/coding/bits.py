@@ -157,7 +157,7 @@ class BitReader:
         return self.read(32, min(count, 2**40)).astype(np.uint32)
 
     def finish(self) -> None:
-        """Raises BadStream where more is left than the filling of the last byte."""
+        """Raises BadStream where more is left than the padding of the last byte."""
         rest = self._bits[self.at :]
         if len(rest) > 7 or rest.any():
             raise BadStream(f"bit {self.at}: {len(rest)} bits are left over")

@@ -1,6 +1,6 @@
-"""Escapes: latents so far out that no draw of the prior comes near.
+"""Outliers: latent elements so far out that no draw of the prior comes near.
 
-A latent with |d| over the limit is shifted by the integer nearest to d; what remains stays in
+An element with |d| over the limit is shifted by the integer nearest to d; what remains stays in
 its block. Sent: how many, where (Elias-Fano), sign and size of the shift.
 """
 
@@ -18,7 +18,7 @@ FARTHEST = 2**24
 _LEAST = 4
 
 
-def shift_escapes(d: Array) -> tuple[Array, Array]:
+def shift_outliers(d: Array) -> tuple[Array, Array]:
     """Shifts, integers or 0, and d less the shifts; both shaped as ``d``.
 
     A |d| over 2^24, which float32 can't tell from its neighbours, is taken for 2^24.
@@ -39,12 +39,12 @@ def write_shifts(writer: BitWriter, shifts: Array) -> None:
     writer.gamma(np.abs(values) - _LEAST)
 
 
-def read_shifts(reader: BitReader, latents: int) -> NDArray[np.float32]:
-    """Shifts (latents,) of a level. Raises BadStream."""
+def read_shifts(reader: BitReader, elements: int) -> NDArray[np.float32]:
+    """Shifts (elements,) of a level. Raises BadStream."""
     count = int(reader.gamma(1)[0])
-    places = reader.increasing(count, latents)
+    places = reader.increasing(count, elements)
     signs = 1 - 2 * reader.read(1, count)
     sizes = np.minimum(reader.gamma(count), FARTHEST) + _LEAST
-    shifts = np.zeros(latents, np.float32)
+    shifts = np.zeros(elements, np.float32)
     shifts[places] = signs * sizes
     return shifts

@@ -37,7 +37,7 @@ def wanted_rates(d: Array, r: Array, multiple: float, mean: bool) -> NDArray[np.
     """Rates (C,), bits a latent, that channels of targets (C, H, W) should have: ``multiple``
     times their KL divergence.
 
-    A channel with less than a quarter of a bit in all gets nothing. With ``mean``, latents
+    A channel with less than a quarter of a bit in all gets nothing. With ``mean``, elements
     of a channel without a rate will be 0, the prior's mean. Where the evidence lower bound
     loses less by that than a fifth of the channel's KL, about what a coder loses that isn't
     ideal, the channel gets nothing.

@@ -6,7 +6,7 @@ i-th is accepted with probability
     beta_i = alpha_i(x_i) / ((1 - p*_(i-1)) P(x_i)),
     alpha_i = min(Q - p_(i-1), (1 - p*_(i-1)) P),    p_i = p_(i-1) + alpha_i,    p*_i = int p_i,
 
-so that an accepted draw has the law Q. By induction p_i = min(Q, S_i P) with S_i the sum of
+so that an accepted draw has the distribution Q. By induction p_i = min(Q, S_i P), S_i the sum of
 (1 - p*_j) over j < i: for Gaussians Q > S P holds on an interval (outside one where Q is wider
 than P), and what is left, 1 - p*_i = Q(interval) - S_i P(interval), has a closed form.
 
@@ -15,7 +15,7 @@ text: draws come from P, not from Q; that value is drawn from what is left of Q,
 (Q - p_N) / (1 - p*_N), without which the sample wouldn't be exact; the encoder goes on with the
 value as it will be read.
 
-The numbers of the draws are entropy-coded, channels of about equal KL divergence together: by
+The indices of the draws are entropy-coded, channels of about equal KL divergence together: by
 ``counts`` that were estimated before (``toolkit counts``), or, where none are named, by their
 counts in this level, which are sent.
 """
@@ -41,19 +41,18 @@ from toolkit.sampling.coding.counts import (
     read_counts,
 )
 from toolkit.sampling.coding.integers import read_integers, write_integers
-from toolkit.sampling.contract import Array, CodedSample, Sampler, kl_bits
+from toolkit.sampling.coding.values import read_values, write_values
+from toolkit.sampling.contract import Array, CodedSample, Sampler, check_targets, kl_bits
 from toolkit.sampling.randomness import SharedRandom
 from toolkit_plugins.samplers.exact.weights import Floats, mass_left, off_one, weights
 
 _BEYOND = 4
-"""Latents with a KL so many bits over B aren't tried: hardly one would be accepted."""
-_VALUE_BITS = 16
-_HALF = 2 ** (_VALUE_BITS - 1)
+"""Latent elements with a KL so many bits over B aren't tried: hardly one would be accepted."""
 _LOWEST_OCTAVE, _HIGHEST_OCTAVE = -6, 4
 _OCTAVES = _HIGHEST_OCTAVE - _LOWEST_OCTAVE + 1
 _TRIES = 10_000
 _PART = 2**16
-"""Latents that are worked on together: what that takes stays the same for larger levels."""
+"""Latent elements that are worked on together: what that takes stays the same for larger levels."""
 
 
 class RejectionOptions(Options, frozen=True):
@@ -65,17 +64,15 @@ class RejectionOptions(Options, frozen=True):
     """Index counts by name, as ``toolkit counts`` makes them; empty: sent with the level."""
 
 
-class Rejection(Sampler):
+class Rejection(Sampler[RejectionOptions]):
     """See the module's docstring."""
 
     options_class: ClassVar[type[Options]] = RejectionOptions
-    options: RejectionOptions
     exact = True
 
     def encode(self, d: Array, r: Array, random: SharedRandom) -> CodedSample:
-        """See ``Sampler.encode``. Raises ValueError for targets that aren't finite."""
-        if not (np.isfinite(d).all() and np.isfinite(r).all() and (r > 0).all()):
-            raise ValueError("targets must be finite, their scales positive")
+        """See ``Sampler.encode``."""
+        check_targets(d, r)
         octaves = _octaves(d, r)
         counts = self._counts()
         search = _Search(d, r, random, self.options.bits)
@@ -85,13 +82,13 @@ class Rejection(Sampler):
         write_integers(writer, octaves)
         side_bits = writer.bits
         (write_integers if counts is None else counts.write)(
-            writer, search.numbers, np.repeat(octaves, d[0].size)
+            writer, search.indices, np.repeat(octaves, d[0].size)
         )
         before = writer.bits
-        escaped = np.flatnonzero(search.numbers == search.limit)
-        values = _write_values(writer, search.leftovers(escaped))
+        by_value = np.flatnonzero(search.indices == search.limit)
+        values = write_values(writer, search.leftovers(by_value))
         side_bits += writer.bits - before
-        sample = self._values(search.numbers, values, random).reshape(d.shape)
+        sample = self._values(search.indices, values, random).reshape(d.shape)
         return CodedSample(writer.data(), sample, side_bits)
 
     def decode(self, data: bytes, shape: tuple[int, int, int], random: SharedRandom) -> Array:
@@ -103,27 +100,27 @@ class Rejection(Sampler):
             counts = counts_of_stream(self.options.counts, found, _folders())
             self._check(counts, BadStream)
         octaves = read_integers(reader, shape[0])
-        latents = shape[1] * shape[2]
+        elements = shape[1] * shape[2]
         if octaves.max(initial=0) >= _OCTAVES:
             raise BadStream("a channel's rate is off the scale")
-        contexts = np.repeat(octaves, latents)
+        contexts = np.repeat(octaves, elements)
         if counts is None:
-            numbers = read_integers(reader, len(contexts), contexts)
+            indices = read_integers(reader, len(contexts), contexts)
         else:
-            numbers = counts.read(reader, contexts)
+            indices = counts.read(reader, contexts)
         limit = 1 << self.options.bits
-        if numbers.max(initial=0) > limit:
+        if indices.max(initial=0) > limit:
             raise BadStream("a draw beyond the last one")
-        values = _read_values(reader, int(np.count_nonzero(numbers == limit)))
+        values = read_values(reader, int(np.count_nonzero(indices == limit)))
         reader.finish()
-        return self._values(numbers, values, random).reshape(shape)
+        return self._values(indices, values, random).reshape(shape)
 
     def count_indices(self, d: Array, r: Array, random: SharedRandom) -> Ints:
-        """How often each number is sent for a level, by octave of the channels' KL divergence:
-        (octaves, 2^B + 1), the last for latents that are sent by value."""
-        numbers = _Search(d, r, random, self.options.bits).numbers
+        """How often each index is sent for a level, by octave of the channels' KL divergence:
+        (octaves, 2^B + 1), the last for elements that are sent by value."""
+        indices = _Search(d, r, random, self.options.bits).indices
         symbols = (1 << self.options.bits) + 1
-        cells = np.repeat(_octaves(d, r), d[0].size) * symbols + numbers
+        cells = np.repeat(_octaves(d, r), d[0].size) * symbols + indices
         return np.bincount(cells, minlength=_OCTAVES * symbols).reshape(_OCTAVES, symbols)
 
     def identity(self) -> dict[str, Any]:
@@ -144,23 +141,23 @@ class Rejection(Sampler):
         if counts.table.shape != shape:
             raise error(
                 f"index counts '{self.options.counts}' are of {counts.table.shape} contexts and "
-                f"numbers; with bits = {self.options.bits} it takes {shape}"
+                f"indices; with bits = {self.options.bits} it takes {shape}"
             )
 
-    def _values(self, numbers: Ints, values: Array, random: SharedRandom) -> Array:
-        """What the decoder makes of the numbers; the encoder calls it too."""
-        escaped = numbers == 1 << self.options.bits
-        sample = np.empty(len(numbers), np.float32)
-        accepted = np.flatnonzero(~escaped)
-        sample[accepted] = _draws(random, accepted, numbers[accepted], self.options.bits)
-        sample[escaped] = values
+    def _values(self, indices: Ints, values: Array, random: SharedRandom) -> Array:
+        """What the decoder makes of the indices; the encoder calls it too."""
+        by_value = indices == 1 << self.options.bits
+        sample = np.empty(len(indices), np.float32)
+        accepted = np.flatnonzero(~by_value)
+        sample[accepted] = _draws(random, accepted, indices[accepted], self.options.bits)
+        sample[by_value] = values
         return sample
 
 
 class _Search:
     """The encoder's draws for a level."""
 
-    numbers: Ints
+    indices: Ints
     """Of each latent, the draw that was accepted, or ``limit``."""
 
     def __init__(self, d: Array, r: Array, random: SharedRandom, bits: int) -> None:
@@ -170,35 +167,36 @@ class _Search:
         self.sums = np.zeros(len(self.d))
         """S of the draws that were made."""
         self.private = random.private()
-        self.numbers = np.full(len(self.d), self.limit)
+        self.indices = np.full(len(self.d), self.limit)
         worth_it = np.flatnonzero(kl_bits(d, r).ravel() <= bits + _BEYOND)
         for at in range(0, len(worth_it), _PART):
             self._search(worth_it[at : at + _PART], random, bits)
 
     def _search(self, active: Ints, random: SharedRandom, bits: int) -> None:
-        """Try draws for the latents ``active``."""
+        """Try draws for the elements ``active``."""
         part = np.ones(len(active))  # what is left of Q, 1 - p*
-        for number in range(self.limit):
-            x = _draws(random, active, np.full(len(active), number), bits).astype(np.float64)
+        for index in range(self.limit):
+            x = _draws(random, active, np.full(len(active), index), bits).astype(np.float64)
             beta = (self._weights(active, x) - self.sums[active]) / np.maximum(part, 1e-12)
             accepted = self.private.random(len(active)) < beta
-            self.numbers[active[accepted]] = number
+            self.indices[active[accepted]] = index
             active, part = active[~accepted], np.maximum(part[~accepted], 1e-12)
             if not len(active):
                 break
             self.sums[active] += part
-            part = mass_left(self.d[active], self.r[active], self.sums[active])
+            d, r = self.d[active], self.r[active]
+            part = mass_left(d, r, self.sums[active], -np.inf, np.inf)
 
-    def _weights(self, latents: Ints, x: Floats) -> Floats:
+    def _weights(self, elements: Ints, x: Floats) -> Floats:
         """Q / P at x."""
-        return weights(self.d[latents], self.r[latents], x)
+        return weights(self.d[elements], self.r[elements], x)
 
-    def leftovers(self, latents: Ints) -> Array:
+    def leftovers(self, elements: Ints) -> Array:
         """A draw of (Q - S P)^+ for each: draws of Q, thinned."""
-        values = np.zeros(len(latents))
-        todo = np.arange(len(latents))
+        values = np.zeros(len(elements))
+        todo = np.arange(len(elements))
         for _ in range(_TRIES):
-            which = latents[todo]
+            which = elements[todo]
             x = self.d[which] + self.r[which] * self.private.standard_normal(len(which))
             values[todo] = x
             keep = self._weights(which, x) * self.private.random(len(which)) >= self.sums[which]
@@ -208,9 +206,9 @@ class _Search:
         return values.astype(np.float32)
 
 
-def _draws(random: SharedRandom, latents: Ints, numbers: Ints, bits: int) -> Array:
-    """Draw ``numbers[i]`` of latent ``latents[i]``."""
-    return random.normals(0, (latents << bits) + numbers, 1)[:, 0]
+def _draws(random: SharedRandom, elements: Ints, indices: Ints, bits: int) -> Array:
+    """Draw ``indices[i]`` of element ``elements[i]``."""
+    return random.normals(0, (elements << bits) + indices, 1)[:, 0]
 
 
 def _folders() -> list[Path]:
@@ -223,23 +221,3 @@ def _octaves(d: Array, r: Array) -> Ints:
     mean = np.maximum(kl_bits(d, r).reshape(len(d), -1).mean(axis=1), 2.0**_LOWEST_OCTAVE)
     octaves = np.clip(np.rint(np.log2(mean)), _LOWEST_OCTAVE, _HIGHEST_OCTAVE)
     return octaves.astype(np.int64) - _LOWEST_OCTAVE
-
-
-def _write_values(writer: BitWriter, values: Array) -> Array:
-    """Values in fixed point, the exponent sent once; as they will be read."""
-    if not len(values):
-        return values
-    largest = max(float(np.abs(values).max()), 2.0**-16)
-    exponent = int(np.clip(np.floor(np.log2((_HALF - 1) / largest)), 0, 15))
-    fixed = np.clip(np.rint(values * 2.0**exponent), -_HALF, _HALF - 1).astype(np.int64)
-    writer.write(exponent, 4)
-    writer.write(fixed + _HALF, _VALUE_BITS)
-    return (fixed * 2.0**-exponent).astype(np.float32)
-
-
-def _read_values(reader: BitReader, count: int) -> Array:
-    if not count:
-        return np.zeros(0, np.float32)
-    exponent = reader.number(4)
-    fixed = reader.read(_VALUE_BITS, count) - _HALF
-    return (fixed * 2.0**-exponent).astype(np.float32)

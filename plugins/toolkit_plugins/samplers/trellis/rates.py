@@ -1,4 +1,4 @@
-"""Rates of a level's cells: how many bits each dim sends, from one number a channel and one a tile.
+"""Rates of a level's cells: bits that each latent element sends, from a number a channel and tile.
 
 A level is cut into square tiles of positions; a cell is what one channel has in one tile. Were
 its latents Gaussian of variance 2^x in units of the noise that is allowed, they would take
@@ -60,7 +60,7 @@ class Profile:
     """Octaves of the tiles, (T), in raster order."""
 
     def cells(self) -> Ints:
-        """Rates of the cells (C, T), in units of 2^-24 bits a dim."""
+        """Rates of the cells (C, T), in units of 2^-24 bits an element."""
         octaves = np.clip(self.channels[:, None] + self.tiles, LOWEST, HIGHEST)
         return np.where(self.used[:, None], table()[octaves - LOWEST], 0)
 
@@ -119,16 +119,16 @@ class Profile:
 
 @dataclass(frozen=True)
 class Rates:
-    """Rates of a level's dims, in units of 2^-24 bits."""
+    """Rates of a level's elements, in units of 2^-24 bits."""
 
     cells: Ints
     """(C, T)"""
     tile_of: Ints
     """Tile of each position, (H W)."""
 
-    def of(self, dims: Ints) -> Ints:
-        """Rates of dims, flat indices."""
-        channels, places = np.divmod(dims, len(self.tile_of))
+    def of(self, elements: Ints) -> Ints:
+        """Rates of elements, flat indices."""
+        channels, places = np.divmod(elements, len(self.tile_of))
         return self.cells[channels, self.tile_of[places]]
 
 

@@ -1,8 +1,8 @@
 """Trellis coding of samples: relative entropy coding by Viterbi search.
 
-A stream of raw bits drives a shift register of nu bits, its state. Dim i of the level takes the
+A stream of raw bits drives a shift register of nu bits, its state. Latent element i takes the
 value ``Z[x_i + state]`` of a shared table of N(0, 1) draws, x_i being a shared random offset.
-So nearby dims share bits, every bit string is a sample, and over random offsets each value is
+So nearby elements share bits, every bit string is a sample, and over random offsets each value is
 distributed as the proposal. The encoder looks for the bits whose sample has the greatest log
 importance weight: with ``p = 1/r^2 - 1``, ``m = d / (1 - r^2)``, it minimises
 
@@ -15,9 +15,10 @@ Source coding with trellises: Viterbi and Omura 1974, "Trellis encoding of memor
 discrete-time sources with a fidelity criterion"; rate-distortion theory makes the excess vanish
 as nu grows. Like importance sampling with argmax, it is biased towards large weight.
 
-How many bits each dim sends: rates (sent for channels and tiles, about the KL a dim) add up along
-a random order of the dims, and whole parts are sent. Dims so far out that no draw comes near are
-moved by a whole number that is sent. Segments of the level are independent of each other.
+How many bits each element sends: rates (sent for channels and tiles, about the KL an element) add
+up along a random order of the elements, and whole parts are sent. Elements so far out that no draw
+comes near are moved by a whole number that is sent. Segments of the level are independent of each
+other.
 """
 
 from __future__ import annotations
@@ -33,16 +34,16 @@ from numpy.typing import NDArray
 from toolkit.errors import UsageError
 from toolkit.format.errors import BadStream
 from toolkit.options import Options
-from toolkit.sampling.contract import Array, CodedSample, Sampler
+from toolkit.sampling.contract import Array, CodedSample, Sampler, check_targets
 from toolkit.sampling.randomness import SharedRandom
 from toolkit.threads import threads_allowed
 from toolkit_plugins.samplers.trellis import viterbi
-from toolkit_plugins.samplers.trellis.layout import Layout, Segment
+from toolkit_plugins.samplers.trellis.segments import Segment, Segments
 from toolkit_plugins.samplers.trellis.side import LARGEST_SCALE, Side, choose_side
 from toolkit_plugins.samplers.trellis.table import value_table
 
 LEAST_R = 2.0**-7
-"""Narrower targets are searched for as if they were this wide: no dim sends more than 8 bits."""
+"""Narrower targets are searched for as if they were this wide: none sends more than 8 bits."""
 FARTHEST = 64.0
 """As far out as the search looks."""
 SURVIVOR_BYTES = 2**27
@@ -55,22 +56,21 @@ class TrellisOptions(Options, frozen=True):
     nu: Annotated[int, Meta(ge=8, le=18)] = 12
     """log2 of the number of states: the encoder's time doubles with each, J falls."""
     segment: Annotated[int, Meta(ge=256, le=2**20)] = 8192
-    """Dims that are coded together, at most; segments run in threads."""
+    """Elements that are coded together, at most; segments run in threads."""
     scale: Annotated[float, Meta(ge=0.05, le=4)] = 1.02
     """Bits sent per bit of KL: J is least a little above 1. Encoder only."""
 
 
-class Trellis(Sampler):
+class Trellis(Sampler[TrellisOptions]):
     """See the module's docstring."""
 
     options_class: ClassVar[type[Options]] = TrellisOptions
-    options: TrellisOptions
 
     threads: int | None = None
     """Threads; None for ``threads_allowed()``. No effect on the bytes."""
 
     def encode(self, d: Array, r: Array, random: SharedRandom) -> CodedSample:
-        """Code a sample; see ``Sampler.encode``. Raises UsageError for targets not finite."""
+        """See ``Sampler.encode``."""
         return self._encode(d, r, random, None)
 
     def encode_within(
@@ -86,24 +86,23 @@ class Trellis(Sampler):
     def decode(self, data: bytes, shape: tuple[int, int, int], random: SharedRandom) -> Array:
         """See ``Sampler.decode``."""
         side, header = Side.read(data, shape)
-        return self._values(Layout(shape, self.options.segment, random), side, data[header:])
+        return self._values(Segments(shape, self.options.segment, random), side, data[header:])
 
     def _encode(
         self, d: Array, r: Array, random: SharedRandom, max_bytes: int | None
     ) -> CodedSample:
-        if not (np.isfinite(d).all() and np.isfinite(r).all() and (r > 0).all()):
-            raise UsageError("trellis: targets must be finite, their widths positive")
+        check_targets(d, r)
         channels, height, width = d.shape
-        layout = Layout((channels, height, width), self.options.segment, random)
+        segments = Segments((channels, height, width), self.options.segment, random)
         side = choose_side(d, r, self.options.nu, self.options.scale)
         if max_bytes is not None:
-            side = self._fit(layout, side, max_bytes)
+            side = self._fit(segments, side, max_bytes)
         header = side.write()
-        payload = self._search(layout, side, d.ravel(), r.ravel())
-        values = self._values(layout, side, payload)
+        payload = self._search(segments, side, d.ravel(), r.ravel())
+        values = self._values(segments, side, payload)
         return CodedSample(header + payload, values, 8 * len(header))
 
-    def _search(self, layout: Layout, side: Side, d: Array, r: Array) -> bytes:
+    def _search(self, segments: Segments, side: Side, d: Array, r: Array) -> bytes:
         """The payload: bits of all segments one after the other."""
         nu = self.options.nu
         table = value_table(nu)
@@ -111,11 +110,11 @@ class Trellis(Sampler):
         rates = side.rates()
 
         def run(number: int) -> NDArray[np.uint8]:
-            segment = layout.segment(number, rates, nu)
+            segment = segments.segment(number, rates, nu)
             bits = np.empty(segment.bits, np.uint8)
             if segment.bits:
-                near = d[segment.dims] - side.shifts[segment.dims]
-                a, h = _cost(near, r[segment.dims])
+                near = d[segment.elements] - side.shifts[segment.elements]
+                a, h = _cost(near, r[segment.elements])
                 steps = int(np.count_nonzero(segment.sends))
                 symbols = np.empty(steps, np.uint8)
                 first = viterbi.search(
@@ -125,30 +124,30 @@ class Trellis(Sampler):
                 viterbi.pack(segment.sends, symbols, segment.free, first, bits)
             return bits
 
-        return np.packbits(np.concatenate(self._map(run, layout.segments))).tobytes()
+        return np.packbits(np.concatenate(self._map(run, segments.count))).tobytes()
 
-    def _values(self, layout: Layout, side: Side, payload: bytes) -> Array:
+    def _values(self, segments: Segments, side: Side, payload: bytes) -> Array:
         """The sample that a payload means. Raises BadStream where its length is wrong."""
         nu = self.options.nu
         table = value_table(nu)
         bits = np.unpackbits(np.frombuffer(payload, np.uint8))
-        out = np.empty(layout.dims, np.float32)
+        out = np.empty(segments.elements, np.float32)
         rates = side.rates()
         at = 0
-        for number in range(layout.segments):
-            segment: Segment = layout.segment(number, rates, nu)
+        for number in range(segments.count):
+            segment: Segment = segments.segment(number, rates, nu)
             if at + segment.bits > len(bits):
                 raise BadStream(f"trellis: {len(bits)} bits are there, more are wanted")
             viterbi.walk(
-                segment.sends, segment.offsets, segment.dims, bits[at : at + segment.bits],
+                segment.sends, segment.offsets, segment.elements, bits[at : at + segment.bits],
                 segment.free, nu, table, out,
             )  # fmt: skip
             at += segment.bits
         if len(bits) - at > 7 or bits[at:].any():
             raise BadStream(f"trellis: {len(bits) - at} bits are left over")
-        return (out + side.shifts).reshape(layout.shape)
+        return (out + side.shifts).reshape(segments.shape)
 
-    def _fit(self, layout: Layout, side: Side, max_bytes: int) -> Side:
+    def _fit(self, segments: Segments, side: Side, max_bytes: int) -> Side:
         """``side`` with the largest scale with which the stream takes ``max_bytes`` at most."""
         room = max_bytes - len(side.scaled(0).write())
         if room < 0:
@@ -156,7 +155,7 @@ class Trellis(Sampler):
         low, high = 0, LARGEST_SCALE
         while low < high:
             middle = (low + high + 1) // 2
-            if layout.total(side.scaled(middle).rates(), self.options.nu) <= 8 * room:
+            if segments.total(side.scaled(middle).rates(), self.options.nu) <= 8 * room:
                 low = middle
             else:
                 high = middle - 1

@@ -40,10 +40,10 @@ class Side:
     scale: int
     """All rates are multiplied by ``scale 2^-20``."""
     shifts: NDArray[np.float32]
-    """By how much each dim is moved, (C H W); whole numbers, nearly all 0."""
+    """By how much each element is moved, (C H W); whole numbers, nearly all 0."""
 
     def rates(self) -> Rates:
-        """Of the dims."""
+        """Of the elements."""
         cells = self.profile.cells() * self.scale >> SCALE_BITS
         return Rates(cells, self.profile.tile_of())
 
@@ -111,7 +111,7 @@ def choose_side(d: Array, r: Array, nu: int, multiple: float) -> Side:
 
 
 def far_out(d: Array, r: Array, nu: int) -> Array:
-    """Whole numbers by which dims had better be moved, as ``d``; 0 for nearly all.
+    """Whole numbers by which elements had better be moved, as ``d``; 0 for nearly all.
 
     A search over 2^nu states finds values near d at a density of about 2^nu phi(d): where that
     is too coarse for the target's width, a shift by the nearest whole number is cheaper.

@@ -22,8 +22,8 @@ from toolkit.sampling.randomness import TABLE_BITS, SharedRandom, normal_table
 OFFSET_BITS = 18
 """Offsets x_i are below 2^18,"""
 OFFSET_STEP_BITS = 4
-"""and multiples of 2^4: up to 4 bits a dim the parts stay whole, and there are 2^14 values for
-the dims of one state."""
+"""and multiples of 2^4: up to 4 bits an element the parts stay whole, and there are 2^14 values for
+the elements of one state."""
 DIGITS = 8
 
 

@@ -1,9 +1,9 @@
 """Compiled loops of the trellis: when bits are sent, the search, and the decoder's walk.
 
 The state is the last nu of a segment's bits, the newest lowest.
-A dim that sends b bits moves state s to ``(s << b | bits) mod 2^nu``; its value is
-``codebook[offset + state]``. So the 2^nu values that a dim can take lie side by side, and so do
-the states that one choice of old bits leads to: every inner loop runs over contiguous arrays.
+An element that sends b bits moves state s to ``(s << b | bits) mod 2^nu``; its value is
+``codebook[offset + state]``. So the 2^nu values that an element can take lie side by side, and so
+do the states that one choice of old bits leads to: all inner loops run over contiguous arrays.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import numba
 import numpy as np
 
 RATE_BITS = 24
-"""Rates are whole multiples of 2^-24 bits a dim."""
+"""Rates are whole multiples of 2^-24 bits an element."""
 MAX_STEP = 8
-"""Most bits that one dim sends."""
+"""Most bits that one element sends."""
 
 _CARRY = (MAX_STEP + 1) << RATE_BITS
 
 
 @numba.njit(cache=True, nogil=True)
 def emissions(rates, start, out):  # type: ignore[no-untyped-def]
-    """Bits that each dim of a segment sends, into ``out`` (n, uint8); their sum.
+    """Bits that each element of a segment sends, into ``out`` (n, uint8); their sum.
 
     Their rates (n, int64) add up, from ``1/2 - start``; the whole part of the sum is sent,
     ``MAX_STEP`` at most, and what can't be sent in time is forgotten.
@@ -105,8 +105,8 @@ def _trace(choices, steps, first, last, state, nu, symbols, commit):  # type: ig
 def search(sends, offsets, a, h, codebook, nu, free, window, symbols):  # type: ignore[no-untyped-def]
     """Viterbi search for the bits of one segment that make ``sum a c^2 - h c`` least.
 
-    sends, offsets, a (>= 0), h: of its n dims in coding order; the first state is below
-    2^free. ``symbols`` (uint8, one for each dim that sends bits) gets what they send; returns
+    sends, offsets, a (>= 0), h: of its n elements in coding order; the first state is below
+    2^free. ``symbols`` (uint8, one for each element that sends bits) gets what they send; returns
     the first state. Of the survivors only the last ``window`` steps are kept: at its end the
     best path decides the older half of them. Any bits at all are a path, so that this costs a
     little optimality at worst. Survivors meet after some (ln 2^nu)^3 bits, not after a few nu
@@ -164,7 +164,7 @@ def pack(sends, symbols, free, first, out):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def walk(sends, offsets, dims, bits, free, nu, codebook, out):  # type: ignore[no-untyped-def]
+def walk(sends, offsets, elements, bits, free, nu, codebook, out):  # type: ignore[no-untyped-def]
     """The decoder: read a segment's bits (one a byte), look its values up."""
     mask = (1 << nu) - 1
     state = 0
@@ -176,4 +176,4 @@ def walk(sends, offsets, dims, bits, free, nu, codebook, out):  # type: ignore[n
             state = (state << 1) | int(bits[at])
             at += 1
         state &= mask
-        out[dims[i]] = codebook[offsets[i] + state]
+        out[elements[i]] = codebook[offsets[i] + state]

@@ -1,4 +1,4 @@
-"""Finding the point of a codec's knob at which an image comes to a wanted rate or quality."""
+"""Finding the point of a codec at which an image comes to a wanted rate or quality."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from toolkit.plugin.specs import Knob, MetricSpec
 
 STEPS = 12
-"""Halvings of the knob's range, where it isn't of whole numbers."""
-CLOSE = 0.005
+"""Halvings of the range of points, where they aren't whole numbers."""
+TOLERANCE = 0.005
 """Relative distance from a wanted rate, or dB from a wanted PSNR, that is near enough."""
 
 
 @dataclass(frozen=True)
-class Target:
+class PointTarget:
     """At most so many bits per pixel (``bpp``), or at least so many dB (``psnr``)."""
 
     kind: str
@@ -36,53 +36,66 @@ class Target:
         return f"{self.kind}-{self.value:g}"
 
     @classmethod
-    def parse(cls, text: str) -> Target:
+    def parse(cls, text: str) -> PointTarget:
         """The target that is written ``text``."""
         kind, value = text.replace(">=", "<=").split("<=")
         return cls(kind, float(value))
 
     def distance(self, value: float) -> float:
-        """How much is left (above 0), or too much (below), in units of ``CLOSE``."""
+        """How much is left (above 0), or too much (below), in units of ``TOLERANCE``."""
         if self.kind == "bpp":
-            return (self.value - value) / self.value / CLOSE
-        return (value - self.value) / CLOSE
+            return (self.value - value) / self.value / TOLERANCE
+        return (value - self.value) / TOLERANCE
 
 
 def find_point(
-    codec: Codec, pixels: Pixels, target: Target, metrics: Mapping[str, MetricSpec]
+    codec: Codec, pixels: Pixels, target: PointTarget, metrics: Mapping[str, MetricSpec]
 ) -> float:
     """The point nearest to ``target`` that meets it, by bisection: size and quality are taken
-    to rise or fall with the knob, as they do but for small dents.
+    to rise or fall with the rate parameter, as they do but for small dents.
 
-    Raises InputError where no point of the knob meets it.
+    Arguments:
+        codec: Codes the image, some ten times.
+        pixels: The image, uint8 (H, W, C).
+        target: What the file must come to.
+        metrics: Metrics by name, ``psnr`` among them where the target is one of quality.
+
+    Returns:
+        The point, in the units of the codec's rate parameter.
+
+    Raises:
+        InputError: No point meets the target.
     """
-    knob = codec.spec.knob
+    parameter = codec.spec.knob
 
     def distance(point: float) -> float:
         return target.distance(_value(codec, pixels, point, target, metrics))
 
-    # ``safe`` meets the target if any point does, ``far`` is at the other end of the knob
-    thrifty, lavish = (knob.low, knob.high) if knob.more_bits == "up" else (knob.high, knob.low)
-    safe, far = (thrifty, lavish) if target.kind == "bpp" else (lavish, thrifty)
+    # ``safe`` meets the target if any point does, ``far`` is at the other end of the range
+    low_rate, high_rate = parameter.low, parameter.high
+    if parameter.more_bits == "down":
+        low_rate, high_rate = high_rate, low_rate
+    safe, far = (low_rate, high_rate) if target.kind == "bpp" else (high_rate, low_rate)
     left = distance(safe)
     if left < 0:
         value = _value(codec, pixels, safe, target, metrics)
         raise InputError(
-            f"{target} can't be met: {knob.name} {safe:g} comes to {value:.4g} {target.kind}"
+            f"{target} can't be met: {parameter.name} {safe:g} comes to {value:.4g} {target.kind}"
         )
     if distance(far) >= 0:
         return far
-    return _bisect(distance, safe, far, left, knob)
+    return _bisect(distance, safe, far, left, parameter)
 
 
 def _bisect(
-    distance: Callable[[float], float], safe: float, far: float, left: float, knob: Knob
+    distance: Callable[[float], float], safe: float, far: float, left: float, parameter: Knob
 ) -> float:
-    for _ in range(math.ceil(math.log2(abs(far - safe))) + 1 if knob.integer else STEPS):
-        if left <= 1 or (knob.integer and abs(far - safe) <= 1):
+    whole = parameter.integer
+    for _ in range(math.ceil(math.log2(abs(far - safe))) + 1 if whole else STEPS):
+        if left <= 1 or (whole and abs(far - safe) <= 1):
             break
         middle = (safe + far) / 2
-        if knob.integer:
+        if whole:
             middle = float(round(middle))
         found = distance(middle)
         if found >= 0:
@@ -93,7 +106,11 @@ def _bisect(
 
 
 def _value(
-    codec: Codec, pixels: Pixels, point: float, target: Target, metrics: Mapping[str, MetricSpec]
+    codec: Codec,
+    pixels: Pixels,
+    point: float,
+    target: PointTarget,
+    metrics: Mapping[str, MetricSpec],
 ) -> float:
     data = codec.encode(pixels, point).data
     if target.kind == "bpp":

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import UsageError
 from toolkit.format.files import write_bytes_atomically
-from toolkit_evaluation.results.bdrate import curve_of
-from toolkit_evaluation.run.measure import Row
+from toolkit_evaluation.results.curve import curve_of
+from toolkit_evaluation.results.row import HasFigures, Mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from toolkit_evaluation.results.reference import Reference
-    from toolkit_evaluation.results.table import Table
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#666666")
 """Okabe and Ito's, in an order that keeps neighbours apart for colour-blind readers."""
@@ -29,32 +28,38 @@ REACH = 1.4
 PANELS = (("psnr", "PSNR, dB"), ("ms_ssim", "MS-SSIM, dB"))
 
 
-def rate_distortion_figure(table: Table, references: Sequence[Reference] = ()) -> Figure:
+def rate_distortion_figure(
+    codecs: Sequence[str],
+    means: Sequence[Mean],
+    title: str,
+    references: Sequence[Reference] = (),
+) -> Figure:
     """PSNR and MS-SSIM over bpp: a thick line for each codec, its theoretical curve dashed,
     published curves thin."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 5), layout="constrained")
     axes = figure.subplots(1, len(PANELS))
+    own = {codec: [mean for mean in means if mean.codec == codec] for codec in codecs}
     for axis, (metric, label) in zip(axes, PANELS, strict=True):
-        _draw(axis, table, metric)
-        limits = _limits(table, metric)
+        _draw(axis, own, metric)
+        limits = _limits(own, metric)
         _draw_references(axis, references, metric)
         if limits is not None:
             axis.set_xlim(0, limits[0])
             axis.set_ylim(*limits[1])
-        tidy(axis, label)
+        style_axis(axis, label)
     handles = axes[0].get_legend_handles_labels()[0]
     if len(handles) > MOST_INSIDE:
         figure.set_size_inches(13, 5)
         figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False)
     elif handles:
         axes[0].legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9)
-    figure.suptitle(_title(table), fontsize=10)
+    figure.suptitle(title, fontsize=10)
     return figure
 
 
-def tidy(axis: Axes, label: str) -> None:
+def style_axis(axis: Axes, label: str) -> None:
     """Grid, frame and labels as all our plots over the rate have them."""
     axis.set_xlabel("rate, bits per pixel (file size)")
     axis.set_ylabel(label)
@@ -63,14 +68,16 @@ def tidy(axis: Axes, label: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _limits(table: Table, metric: str) -> tuple[float, tuple[float, float]] | None:
+def _limits(
+    own: Mapping[str, Sequence[Mean]], metric: str
+) -> tuple[float, tuple[float, float]] | None:
     """Largest rate and range of quality to show: measured curves as far as they can be
     compared, a little beyond the end of the shortest."""
     curves = [
         curve
-        for codec in table.codecs
+        for means in own.values()
         for theoretical in (False, True)
-        if (curve := curve_of([m for m in table.means if m["codec"] == codec], metric, theoretical))
+        if (curve := curve_of(means, metric, theoretical))
     ]
     if not curves:
         return None
@@ -82,16 +89,15 @@ def _limits(table: Table, metric: str) -> tuple[float, tuple[float, float]] | No
     return end, (min(shown) - margin, max(shown) + margin)
 
 
-def _draw(axis: Axes, table: Table, metric: str) -> None:
-    for number, codec in enumerate(table.codecs):
+def _draw(axis: Axes, own: Mapping[str, Sequence[Mean]], metric: str) -> None:
+    for number, (codec, means) in enumerate(own.items()):
         colour = COLOURS[number % len(COLOURS)]
         # a colour that comes again comes with another marker
         marker = MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
-        own = [mean for mean in table.means if mean["codec"] == codec]
-        _line(axis, own, metric, False, color=colour, marker=marker, linewidth=2.2, label=codec)
+        _line(axis, means, metric, False, color=colour, marker=marker, linewidth=2.2, label=codec)
         _line(
             axis,
-            own,
+            means,
             metric,
             True,
             color=colour,
@@ -101,7 +107,9 @@ def _draw(axis: Axes, table: Table, metric: str) -> None:
         )
 
 
-def _line(axis: Axes, rows: list[Row], metric: str, theoretical: bool, **style: Any) -> None:
+def _line(
+    axis: Axes, rows: Sequence[HasFigures], metric: str, theoretical: bool, **style: Any
+) -> None:
     curve = sorted(curve_of(rows, metric, theoretical))
     if curve:
         axis.plot(*zip(*curve, strict=True), markersize=4, zorder=3, **style)
@@ -120,13 +128,6 @@ def _draw_references(axis: Axes, references: Sequence[Reference], metric: str) -
                 zorder=2,
                 label=f"{reference.name}, published",
             )
-
-
-def _title(table: Table) -> str:
-    images = list(dict.fromkeys(row["image"] for row in table.rows if row["status"] == "ok"))
-    if len(images) == 1:
-        return str(images[0])
-    return f"mean of {len(images)} images"
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -1,0 +1,89 @@
+"""The settings of an evaluation: one frozen struct for the library, the command and workers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from msgspec.structs import force_setattr, replace
+
+from toolkit.codec.search import PointTarget
+from toolkit.errors import UsageError
+from toolkit.options import Options
+from toolkit.threads import processors
+from toolkit_evaluation.results.row import METRICS
+
+
+class EvaluationSettings(Options, frozen=True):
+    """What is measured, where results are kept, and how the work is done.
+
+    Raises UsageError for values that can't be used together, or at all.
+    """
+
+    points: Mapping[str, Sequence[float]] | Sequence[float] | None = None
+    """Points of the curves instead of the presets' own; a mapping from preset name to points
+    sets them for these presets alone."""
+    target_bpp: Sequence[float] = ()
+    """Rates in bits per pixel; for each image the point nearest to, but not above, each is
+    found."""
+    target_psnr: Sequence[float] = ()
+    """Qualities in dB; the cheapest point that reaches each is found."""
+    metrics: Sequence[str] = METRICS
+    """Names of metrics."""
+    out: Path | None = None
+    """Folder that keeps the rows; with it a second call computes only what is missing, whatever
+    ended the first. None: nothing is kept."""
+    keep_files: Path | None = None
+    """Folder for coded files and reconstructions."""
+    workers: int = 1
+    """Processes to work with."""
+    threads: int | None = None
+    """Threads of each worker's numerical libraries; None: the cores, shared out among several
+    workers, or left to the libraries for one."""
+    timeout: float | None = None
+    """Seconds that a row may take. Where this or ``threads`` is given, even one worker is a
+    process of its own: libraries take the number of threads when they are loaded."""
+    repeat: int = 1
+    """Times to code and decode each; the fastest counts."""
+    retry_errors: bool = False
+    """Compute failed rows again."""
+    scheduler: str | None = None
+    """Address of a Dask scheduler, whose workers then do the work."""
+    separate: bool = False
+    """Code in one process, decode in another: neither's time and memory has the other's share.
+    Rows that were measured otherwise are measured again."""
+
+    def __post_init__(self) -> None:
+        for name in ("out", "keep_files"):
+            folder = getattr(self, name)
+            force_setattr(self, name, Path(folder) if folder else None)
+        for name in ("target_bpp", "target_psnr", "metrics"):
+            force_setattr(self, name, tuple(getattr(self, name)))
+        for name in ("workers", "repeat"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for value in (*self.target_bpp, *self.target_psnr):
+            if not value > 0:
+                raise UsageError(f"a target must be above 0, not {value:g}")
+        if self.scheduler is not None and self.timeout is not None:
+            raise UsageError("rows have no time limit on a cluster")
+
+    @property
+    def targets(self) -> list[PointTarget]:
+        """What points are searched for to meet."""
+        return [PointTarget("bpp", value) for value in self.target_bpp] + [
+            PointTarget("psnr", value) for value in self.target_psnr
+        ]
+
+    @property
+    def in_process(self) -> bool:
+        """Whether this process can do the work itself."""
+        return (self.workers, self.timeout, self.threads) == (1, None, None)
+
+    def points_of(self, preset: str) -> Sequence[float] | None:
+        """The points of a preset, None for its own."""
+        return self.points.get(preset) if isinstance(self.points, Mapping) else self.points
+
+    def for_workers(self) -> EvaluationSettings:
+        """The same, the number of threads of each worker made out."""
+        return replace(self, threads=self.threads or max(1, processors() // self.workers))
