@@ -73,7 +73,10 @@ def _random(seed: int, depth: int) -> SharedRandom:
 def encode_ladder(
     ladder: EncodeLadder, samplers: Mapping[str, Sampler], seed: int, worth: float = 0.0
 ) -> CodedLadder:
-    """Code every level with its sampler; nothing of levels that hold less than ``worth`` bits."""
+    """Code every level with its sampler; nothing of levels that hold less than ``worth`` bits.
+
+    Targets may be written over.
+    """
     levels: list[CodedLevel] = []
     seconds = 0.0
 
@@ -85,7 +88,8 @@ def encode_ladder(
         if skipped:
             coded = CodedSample(b"", np.zeros_like(target.d))
         else:
-            coded = samplers[target.name].encode(target.d, target.r, _random(seed, len(levels)))
+            random = _random(seed, len(levels))
+            coded = samplers[target.name].encode_in_place(target.d, target.r, random)
         seconds += time.perf_counter() - start
         levels.append(CodedLevel(target.name, coded, kl, skipped))
         return coded.values
