@@ -10,14 +10,18 @@ import ast
 import importlib.util
 import keyword
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from toolkit.cli import session
+
+if TYPE_CHECKING:
+    from toolkit.plugin.specs import Spec
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _LINE = 100
@@ -97,12 +101,13 @@ def _check(kind: KindName, name: str, folder: Path) -> None:
     if not _NAME.fullmatch(name) or len(name) > 40:
         raise UsageError(f"'{name}': a name is lower-case letters, digits and single hyphens")
     plugins = session().plugins
-    known = {
+    tables: dict[KindName, Mapping[str, Spec]] = {
         KindName.SAMPLER: plugins.samplers,
         KindName.CODEC: plugins.codecs,
         KindName.METRIC: plugins.metrics,
         KindName.ENTROPY_MODEL: {**plugins.codecs, **plugins.entropy_models},
-    }[kind]
+    }
+    known = tables[kind]
     if name in known:
         raise UsageError(f"'{name}' is provided by {known[name].provider} already")
     if importlib.util.find_spec(_module(name)) is not None:

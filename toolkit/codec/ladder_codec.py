@@ -88,8 +88,12 @@ class LadderCodec(ContainerCodec):
                 f"levels: '{name}' is no level: they are 'default', and 'level' with a number, 1 "
                 "nearest the image"
             )
-        base = merge(DEFAULT_SAMPLER, levels.get(DEFAULT, {}))
-        return base if name == DEFAULT else merge(base, levels.get(name, {}))
+        # under a key of their own: only there does another sampler drop the old one's options
+        laid = merge({"_": DEFAULT_SAMPLER}, {"_": levels.get(DEFAULT, {})})
+        if name != DEFAULT:
+            laid = merge(laid, {"_": levels[name]})
+        options: dict[str, Any] = laid["_"]
+        return options
 
     # -- parts -------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from toolkit.plugin.specs import CodecSpec
 from toolkit.testing.another_process import in_another_process
 from toolkit.testing.pictures import picture
 from toolkit.testing.streams import damaged_streams, within
-from toolkit.testing.subject import ConformanceError, told
+from toolkit.testing.subject import ConformanceError, described
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -139,7 +139,9 @@ class _Subject:
         except InputError:
             raise
         except Exception as error:
-            raise ConformanceError("encoding", f"{what}: encode raised {told(error)}") from error
+            raise ConformanceError(
+                "encoding", f"{what}: encode raised {described(error)}"
+            ) from error
         if not (isinstance(encoded, Encoded) and isinstance(encoded.data, bytes)):
             raise ConformanceError("encoding", f"{what}: encode must return an Encoded with bytes")
         _check_parts(encoded, what)
@@ -151,7 +153,9 @@ class _Subject:
         try:
             shown = self.make().decode(data).pixels
         except Exception as error:
-            raise ConformanceError("round trip", f"{what}: decode raised {told(error)}") from error
+            raise ConformanceError(
+                "round trip", f"{what}: decode raised {described(error)}"
+            ) from error
         _check_pixels(shown, "round trip", what)
         expected = pixels.shape
         if expected[2] == 1 and shown.shape[2] == 3:  # a format that has no gray
@@ -206,7 +210,7 @@ def _check_round_trips(subject: _Subject, report: CodecReport) -> None:
             mode = mode_of(pixels)
             if mode == "RGB":
                 raise ConformanceError(
-                    "round trip", f"{_label(pixels)}: encode refuses it: {told(error)}"
+                    "round trip", f"{_label(pixels)}: encode refuses it: {described(error)}"
                 ) from error
             report.refused_modes = tuple(dict.fromkeys((*report.refused_modes, mode)))
             continue
@@ -276,7 +280,7 @@ def _check_threads(subject: _Subject, report: CodecReport) -> None:
             found = list(pool.map(work, range(len(pictures))))
         except Exception as error:
             raise ConformanceError(
-                "threads", f"several that share the codec: {told(error)}"
+                "threads", f"several that share the codec: {described(error)}"
             ) from error
     for (data, again), file, pixels in zip(found, files, shown, strict=True):
         if data != file or not np.array_equal(again, pixels):
@@ -297,7 +301,8 @@ def _check_points(subject: _Subject, report: CodecReport) -> None:
             continue
         except Exception as error:
             raise ConformanceError(
-                "points", f"{knob.name} {point:g}: encode raised {told(error)}, not a UsageError"
+                "points",
+                f"{knob.name} {point:g}: encode raised {described(error)}, not a UsageError",
             ) from error
         raise ConformanceError(
             "points",
@@ -364,7 +369,7 @@ def _check_damage(subject: _Subject, report: CodecReport, count: int) -> None:
         except Exception as error:
             raise ConformanceError(
                 "damaged files",
-                f"{label}: decode raised {told(error)}, which isn't a BadFile such as BadStream",
+                f"{label}: decode raised {described(error)}, which isn't a BadFile such as BadStream",
             ) from error
         if not bad:
             raise ConformanceError("damaged files", "an empty file is decoded to a picture")
@@ -404,7 +409,7 @@ def _check_identity(subject: _Subject, report: CodecReport) -> None:
     try:
         plain = json.loads(json.dumps(identity))
     except (TypeError, ValueError) as error:
-        raise ConformanceError("identity", f"it is no plain JSON: {told(error)}") from error
+        raise ConformanceError("identity", f"it is no plain JSON: {described(error)}") from error
     if plain != json.loads(json.dumps(subject.make().identity())):
         raise ConformanceError("identity", "two codecs made alike have different identities")
     report.checks.append("identity")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from toolkit.entropy_model.base import LadderModel, Level, Size, State
 from toolkit.entropy_model.tiles import Tile
-from toolkit.testing.subject import ConformanceError, told
+from toolkit.testing.subject import ConformanceError, described
 from toolkit.testing.training import RATES, images
 from toolkit.training.objective import SortsChannels
 
@@ -73,7 +73,7 @@ def _call(what: str, function: Callable[..., T], *arguments: Any) -> T:
     try:
         result = function(*arguments)
     except Exception as error:
-        raise ConformanceError("running", f"{what} raised {told(error)}") from error
+        raise ConformanceError("running", f"{what} raised {described(error)}") from error
     for argument, old in zip(arguments, before, strict=True):
         if not _same(argument, old):
             raise ConformanceError("inputs", f"{what} changes a map that it was given")

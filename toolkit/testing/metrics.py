@@ -14,7 +14,7 @@ from toolkit.errors import ToolkitError
 from toolkit.plugin.contracts import metric_problem
 from toolkit.plugin.specs import MetricSpec
 from toolkit.testing.pictures import picture
-from toolkit.testing.subject import ConformanceError, told
+from toolkit.testing.subject import ConformanceError, described
 
 if TYPE_CHECKING:
     from toolkit.codec.base import Pixels
@@ -99,7 +99,7 @@ class _Subject:
         except Exception as error:
             if isinstance(error, ToolkitError) and min(original.shape[:2]) < SMALL:
                 return math.nan
-            raise ConformanceError("values", f"{what}: it raised {told(error)}") from error
+            raise ConformanceError("values", f"{what}: it raised {described(error)}") from error
         for image, before, word in zip(
             pair, (original, decoded), ("original", "decoded picture"), strict=True
         ):

@@ -13,7 +13,7 @@ from toolkit.options import Options, parse_options
 from toolkit.plugin.contracts import model_problem
 from toolkit.plugin.specs import EntropyModelSpec
 from toolkit.testing.codecs import CodecReport, check_codec
-from toolkit.testing.subject import ConformanceError, told
+from toolkit.testing.subject import ConformanceError, described
 
 if TYPE_CHECKING:
     from torch import nn
@@ -132,9 +132,9 @@ def _made(cls: type[Any], options: Options, seed: int) -> nn.Module:
     except ToolkitError:
         raise
     except Exception as error:
-        raise ConformanceError("interface", f"{cls.__name__}(options) raised {told(error)}") from (
-            error
-        )
+        raise ConformanceError(
+            "interface", f"{cls.__name__}(options) raised {described(error)}"
+        ) from (error)
     if getattr(network, "options", None) != options:
         raise ConformanceError(
             "interface", "the model must keep its options in the attribute 'options'"

@@ -16,7 +16,7 @@ from toolkit.errors import ToolkitError
 from toolkit.format.tensors import pack
 from toolkit.options import to_mapping
 from toolkit.testing.pictures import picture
-from toolkit.testing.subject import ConformanceError, told
+from toolkit.testing.subject import ConformanceError, described
 from toolkit.training.objective import TrainingPass
 from toolkit.training.recipe import Objective
 
@@ -61,7 +61,7 @@ def check_export(spec: EntropyModelSpec, path: Path) -> None:
         raise ConformanceError("export", f"exported weights can't be loaded: {error}") from error
     except Exception as error:
         raise ConformanceError(
-            "export", f"exported weights can't be loaded: {told(error)}"
+            "export", f"exported weights can't be loaded: {described(error)}"
         ) from error
 
 
@@ -94,7 +94,7 @@ def _pass(network: Any, x: Tensor, rate: Tensor) -> TrainingPass:
     try:
         result = network.training_pass(x, rate)
     except Exception as error:
-        raise ConformanceError("training pass", f"it raised {told(error)}") from error
+        raise ConformanceError("training pass", f"it raised {described(error)}") from error
     if not isinstance(result, TrainingPass) or not result.bits:
         raise ConformanceError("training pass", "it must return a TrainingPass with bits")
     return result
@@ -145,7 +145,7 @@ def check_gradients(
     try:
         loss.backward()  # type: ignore[no-untyped-call]
     except RuntimeError as error:
-        raise ConformanceError("gradients", f"there are none: {told(error)}") from error
+        raise ConformanceError("gradients", f"there are none: {described(error)}") from error
     without: list[str] = []
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad or name.startswith(idle or ("\0",)):

@@ -12,11 +12,11 @@ The synthesis is the prior's network: every sample adds to h, from which the nex
 the end the image are made (residual top-down ladders: Kingma et al. 2016, arXiv:1606.04934;
 Child 2021, arXiv:2011.10650; for images at all rates Duan et al. 2023, arXiv:2208.13056).
 
-All maps begin as coefficients of an orthonormal transform (``basis``), divided by the deviations
-that they have in photographs, and all nonlinear blocks near the identity: before its first step
-it is a transform codec that rounds nothing, and learning goes on from there. Without the division
-a step of learning, which changes what every channel sees of every other by about as much, drowned
-the fine ones in the coarse.
+All maps begin as coefficients of an orthonormal transform (``basis``), each in units of the
+deviation that it has in photographs, and all nonlinear blocks near the identity: before its first
+step it is a transform codec that rounds nothing, and learning goes on from there. In units of the
+image a step of learning, which changes what every channel sees of every other by about as much,
+would drown the fine coefficients in the coarse.
 """
 
 from __future__ import annotations
@@ -91,9 +91,6 @@ class DeepPLN(LadderModel):
     stride = 32
     least_side = 64
     reach = 192
-    sigma4: Tensor
-    sigma8: Tensor
-    sigma16: Tensor
 
     def __init__(self, options: DeepOptions) -> None:
         super().__init__(options)
@@ -101,16 +98,18 @@ class DeepPLN(LadderModel):
         self.depth = 1 + len(o.middle) + len(o.fine)
         variance = variances(16)
         kept = variance.argsort(descending=True)[: o.width16]
-        to8 = torch.zeros(192, 4 * o.width4, dtype=torch.float64)
-        to8[:, : 4 * 48] = haar(48)  # the first 48 channels of stride 4 hold coefficients
-        to16 = torch.zeros(o.width16, 4 * o.width8, dtype=torch.float64)
-        to16[:, : 4 * min(192, o.width8)] = haar(192)[kept][:, : 4 * min(192, o.width8)]
+        sigma4, sigma8 = variances(4).sqrt(), variances(8).sqrt()[: o.width8]
+        sigma16 = variance[kept].sqrt()
+        to4 = basis4()
+        to8 = haar(48)[: o.width8]
+        to16 = haar(192)[kept][:, : 4 * o.width8]
+        four4, four8 = sigma4.repeat_interleave(4), sigma8.repeat_interleave(4)
 
-        self.stem = Linear(48, o.width4, basis4())
+        self.stem = Linear(48, o.width4, to4 / sigma4[:, None])
         self.res4 = Residual(o.width4, o.width4, k)
-        self.down8 = Linear(4 * o.width4, o.width8, to8[: o.width8])
+        self.down8 = Linear(4 * o.width4, o.width8, to8 * four4 / sigma8[:, None])
         self.res8 = Residual(o.width8, o.hidden, k)
-        self.down16 = Linear(4 * o.width8, o.width16, to16)
+        self.down16 = Linear(4 * o.width8, o.width16, to16 * four8 / sigma16[:, None])
         self.res16 = nn.ModuleList(Residual(o.width16, o.hidden16, k) for _ in range(2))
         self.down32 = MirrorConv2d(o.width16, o.width32, 5, 2)
         self.res32 = Residual(o.width32, o.width32, k)
@@ -127,21 +126,18 @@ class DeepPLN(LadderModel):
         self.middle = latent_blocks(
             o.middle, o.width16, o.hidden16, torch.arange(o.width16), variance[kept], o.scales, k
         )
-        self.up8 = Linear(o.width16, 4 * o.width8, to16.T)
+        self.up8 = Linear(o.width16, 4 * o.width8, to16.T * sigma16 / four8[:, None])
         self.start8 = Residual(o.width8, o.hidden, k)
-        deviations(self, "sigma4", variances(4), o.width4)
-        deviations(self, "sigma8", variances(8), o.width8)
-        deviations(self, "sigma16", variance[kept], o.width16)
         # what of each coefficient of 8x8 blocks the levels at stride 16 leave
         variance[kept[:coded]] = 0
         left = (haar(192).T.square() @ variance).reshape(192, 4).mean(1)[: o.width8]
         order = left.argsort(descending=True)
         self.fine = latent_blocks(
-            o.fine, o.width8, o.hidden, order, variances(8)[order], o.scales, k
+            o.fine, o.width8, o.hidden, order, sigma8.square()[order], o.scales, k
         )
-        self.up4 = Linear(o.width8, 4 * o.width4, to8.T)
+        self.up4 = Linear(o.width8, 4 * o.width4, to8.T * sigma8 / four4[:, None])
         self.end4 = Residual(o.width4, o.width4, k)
-        self.last = Linear(o.width4, 48, basis4().T, 0.02)
+        self.last = Linear(o.width4, 48, to4.T * sigma4, 0.02)
 
     def blend(self, rate: Tensor) -> Tensor:
         """Interpolation weights (B, knots) of the rates (B,)."""
@@ -150,11 +146,9 @@ class DeepPLN(LadderModel):
     def analyse(self, x: Tensor, rate: Tensor) -> State:
         """e8, e16, and q of the top level: mean, log scale (its scale is below 1)."""
         blend = self.blend(rate)
-        e4 = self.stem(F.pixel_unshuffle((x - CENTRE) * SPREAD, 4)) / self.sigma4
-        e4 = self.res4(e4, blend)
-        e8 = self.down8(F.pixel_unshuffle(e4 * self.sigma4, 2)) / self.sigma8
-        e8 = self.res8(e8, blend)
-        e16 = self.down16(F.pixel_unshuffle(e8 * self.sigma8, 2)) / self.sigma16
+        e4 = self.res4(self.stem(F.pixel_unshuffle((x - CENTRE) * SPREAD, 4)), blend)
+        e8 = self.res8(self.down8(F.pixel_unshuffle(e4, 2)), blend)
+        e16 = self.down16(F.pixel_unshuffle(e8, 2))
         for res in self.res16:
             e16 = res(e16, blend)
         mean, logit = self.top(self.res32(self.down32(e16), blend), blend)
@@ -192,23 +186,12 @@ class DeepPLN(LadderModel):
         else:
             h = self._block(index)[0].add(state[0], z, blend)
         if index == len(self.middle):
-            h = F.pixel_shuffle(self.up8(h * self.sigma16), 2) / self.sigma8
-            h = self.start8(h, blend)
+            h = self.start8(F.pixel_shuffle(self.up8(h), 2), blend)
         return (h,)
 
     def reconstruct(self, state: State, rate: Tensor) -> Tensor:
-        h = F.pixel_shuffle(self.up4(state[0] * self.sigma8), 2) / self.sigma4
-        h = self.end4(h, self.blend(rate)) * self.sigma4
+        h = self.end4(F.pixel_shuffle(self.up4(state[0]), 2), self.blend(rate))
         return F.pixel_shuffle(self.last(h), 4).float() / SPREAD + CENTRE
-
-
-def deviations(module: nn.Module, name: str, variance: Tensor, width: int) -> None:
-    """Give a module the deviations (1, width, 1, 1) of its coefficients, 1 for channels behind
-    them, as a constant."""
-    sigma = torch.ones(width)
-    known = min(width, len(variance))
-    sigma[:known] = variance[:known].sqrt().float()
-    module.register_buffer(name, sigma[None, :, None, None], persistent=False)
 
 
 def latent_blocks(
