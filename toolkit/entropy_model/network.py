@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from toolkit.codec.base import LatentLevel
-from toolkit.entropy_model.base import LadderModel, Level, Size, State
+from toolkit.entropy_model.base import Gaussian, LadderModel, Size, State
+from toolkit.entropy_model.tiles import Span, Tile, gathered
+from toolkit.entropy_model.walk import Walk, mirrored
 from toolkit.errors import InputError
 from toolkit.format.errors import BadStream
 from toolkit.sampling.ladder import Target, posterior_sample
@@ -95,18 +97,13 @@ class LadderNetwork:
         sides = (max(least, -(-side // stride) * stride) for side in (height, width))
         return Size(1, *sides)
 
-    def image(self, pixels: Pixels) -> Tensor:
-        """(1, 3, H, W) in [0, 1], mirrored outwards at the right and the bottom to the padded
-        sides."""
-        height, width = pixels.shape[:2]
-        _, rows, columns = self.padded(height, width)
-        pads = ((0, rows - height), (0, columns - width), (0, 0))
-        mirrored = np.pad(pixels, pads, mode="symmetric").transpose(2, 0, 1)
-        return self._tensor(mirrored.astype(np.float32) / 255)
-
-    def _tensor(self, values: Array) -> Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(values)).to(self.dtype)[None]
-        return tensor.contiguous(memory_format=torch.channels_last)
+    def image(self, pixels: Pixels, spans: tuple[Span, Span] | None = None) -> Tensor:
+        """(1, 3, h, w) in [0, 1]: these rows and columns of a picture that is mirrored outwards at
+        the right and the bottom, or all of them up to the padded sides."""
+        if spans is None:
+            _, rows, columns = self.padded(*pixels.shape[:2])
+            spans = (0, rows), (0, columns)
+        return tensor_of(mirrored(pixels, spans), self.dtype)
 
     def _rate(self, rate: float) -> Tensor:
         return torch.tensor([rate], dtype=self.dtype)
@@ -115,12 +112,17 @@ class LadderNetwork:
         with torch.inference_mode(), arithmetic(self.products):
             return function(*arguments)
 
-    def _pixels(self, state: State, rate: Tensor, height: int, width: int) -> Pixels:
-        image = self._call(self.model.reconstruct, state, rate)[0, :, :height, :width]
-        if not bool(torch.isfinite(image).all()):
-            raise BadStream("what the network makes of these latents isn't finite")
-        pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8)
-        return pixels.permute(1, 2, 0).contiguous().numpy()
+    def _walk(self, height: int, width: int, rate: Tensor) -> Walk:
+        return Walk(self.model, self.padded(height, width), rate, self._call)
+
+    def _features(self, pixels: Pixels, walk: Walk) -> State:
+        """What the encoder knows of a picture."""
+
+        def analysed(tile: Tile) -> State:
+            with torch.inference_mode(), arithmetic(encoder_dtype()):
+                return self.model.analyse(self.image(pixels, tile.outer), walk.rate)
+
+        return gathered((tile, analysed(tile)) for tile in walk.tiles())
 
     # -- ladders -----------------------------------------------------------------
 
@@ -129,24 +131,24 @@ class LadderNetwork:
     ) -> EncodeLadder:
         """Targets of each level given the samples of those above, refined for this picture where
         there is a ``refinement``; in the end, what makes the pixels."""
-        model, (height, width) = self.model, pixels.shape[:2]
-        x, at = self.image(pixels), self._rate(rate)
-        size = Size(1, x.shape[2], x.shape[3])
-        with torch.inference_mode(), arithmetic(encoder_dtype()):
-            features = model.analyse(x, at)
+        (height, width), at = pixels.shape[:2], self._rate(rate)
+        walk = self._walk(height, width, at)
+        features: State | None = self._features(pixels, walk)
         if refinement is not None:
-            refinement.begin(model, x, (height, width), at, features)
-        state = self._call(model.start, size, at)
-        for index in range(model.depth):
-            level = self._call(model.level, index, state, features, at)
-            assert level.posterior is not None
-            d, log_r = level.posterior
+            refinement.begin(self.model, self.image(pixels), (height, width), at, features)
+        for index in range(self.model.depth):
+            assert features is not None
+            posteriors = walk.posteriors(features)
             if refinement is not None:
-                d = refinement.level(index, state, level)
-            c = yield _target(model.name(index), d, log_r)
-            z = level.latent(self._tensor(c))
-            state = self._call(model.descend, index, state, z, at)
-        return lambda: self._pixels(state, at, height, width)
+                posteriors = refinement.level(walk, features)
+            target = _target(self.model.name(index), posteriors)
+            if index + 1 == self.model.depth:
+                features = None  # a large picture's are large
+            c = yield target
+            del target
+            if index + 1 < self.model.depth:
+                walk.descend(c)
+        return lambda: self._pixels(walk, c, height, width)
 
     def decode(
         self, height: int, width: int, rate: float, levels: int | None = None
@@ -156,17 +158,26 @@ class LadderNetwork:
         Arguments:
             levels: How many are asked for; those below are taken at the means of their priors.
         """
-        model, at = self.model, self._rate(rate)
-        state = self._call(model.start, self.padded(height, width), at)
-        for index in range(model.depth):
-            level = self._call(model.level, index, state, None, at)
-            z = level.prior.mean
+        walk, depth = self._walk(height, width, self._rate(rate)), self.model.depth
+        for index in range(depth):
+            c = None
             if levels is None or index < levels:
-                channels, rows, columns = z.shape[1:]
-                c = yield model.name(index), (channels, rows, columns)
-                z = level.latent(self._tensor(c))
-            state = self._call(model.descend, index, state, z, at)
-        return self._pixels(state, at, height, width)
+                c = yield self.model.name(index), walk.shape()
+            if index + 1 < depth:
+                walk.descend(c)
+        return self._pixels(walk, c, height, width)
+
+    def _pixels(self, walk: Walk, c: Array | None, height: int, width: int) -> Pixels:
+        """The picture, from the sample of the last level."""
+        pixels = np.empty((height, width, 3), np.uint8)
+        for tile, image in walk.images(c):
+            if not bool(torch.isfinite(image).all()):
+                raise BadStream("what the network makes of these latents isn't finite")
+            (top, bottom), (left, right) = tile.inner
+            shown = (image.clamp(0, 1) * 255).round().to(torch.uint8)[0].permute(1, 2, 0)
+            shown = shown[: height - top, : width - left]
+            pixels[top:bottom, left:right] = shown.numpy()
+        return pixels
 
     def levels(
         self,
@@ -185,28 +196,37 @@ class LadderNetwork:
                 targets.append(target)
                 samples.append(posterior_sample(target, seed, len(samples)))
                 target = ladder.send(samples[-1])
-        priors: list[Level] = []
-        at = self._rate(rate)
-        state = self._call(self.model.start, self.padded(*pixels.shape[:2]), at)
+        priors: list[Gaussian] = []
+        walk = self._walk(*pixels.shape[:2], self._rate(rate))
         for index, c in enumerate(samples):
-            level = self._call(self.model.level, index, state, None, at)
-            priors.append(level)
-            z = level.latent(self._tensor(c))
+            priors.append(walk.prior())
             if index + 1 < len(samples):
-                state = self._call(self.model.descend, index, state, z, at)
+                walk.descend(c)
         return [_level(*found) for found in zip(targets, priors, samples, strict=True)]
 
 
-def _target(name: str, d: Tensor, log_r: Tensor) -> Target:
-    if not bool(d.isfinite().all() and log_r.isfinite().all()):
-        raise InputError(f"these weights can't code this picture: {name} isn't finite")
-    r = torch.exp(log_r).clamp_min(SMALLEST_R)
-    return Target(name, d[0].float().contiguous().numpy(), r[0].float().contiguous().numpy())
+def tensor_of(pixels: Pixels, dtype: torch.dtype) -> Tensor:
+    """(1, 3, H, W) in [0, 1] of a picture (H, W, 3)."""
+    values = pixels.transpose(2, 0, 1).astype(np.float32) / 255
+    tensor = torch.from_numpy(np.ascontiguousarray(values)).to(dtype)[None]
+    return tensor.contiguous(memory_format=torch.channels_last)
 
 
-def _level(target: Target, level: Level, c: Array) -> LatentLevel:
-    mean = level.prior.mean[0].float().numpy()
-    scale = level.prior.log_scale[0].float().exp().numpy()
+def _target(name: str, pieces: Iterable[tuple[Tile, Gaussian]]) -> Target:
+    """From the posteriors of tiles with their margins."""
+
+    def checked(d: Tensor, log_r: Tensor) -> State:
+        if not bool(d.isfinite().all() and log_r.isfinite().all()):
+            raise InputError(f"these weights can't code this picture: {name} isn't finite")
+        return d.float(), torch.exp(log_r).clamp_min(SMALLEST_R).float()
+
+    d, r = gathered((tile, checked(*posterior)) for tile, posterior in pieces)
+    return Target(name, d[0].contiguous().numpy(), r[0].contiguous().numpy())
+
+
+def _level(target: Target, prior: Gaussian, c: Array) -> LatentLevel:
+    mean = prior.mean[0].float().numpy()
+    scale = prior.log_scale[0].float().exp().numpy()
     return LatentLevel(
         target.name, mean, scale, mean + scale * target.d, scale * target.r, mean + scale * c
     )

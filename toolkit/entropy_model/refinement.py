@@ -22,7 +22,7 @@ whole picture's and memory is bounded.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -30,7 +30,8 @@ from torch import Tensor
 
 from toolkit.entropy_model.base import Gaussian, LadderModel, Level, Size, State, kl_bits
 from toolkit.entropy_model.network import arithmetic, encoder_dtype
-from toolkit.entropy_model.tiles import Tile, tiles
+from toolkit.entropy_model.tiles import Tile, tiles, whole_tile
+from toolkit.entropy_model.walk import Walk
 from toolkit.errors import UsageError
 from toolkit.options import parse_options
 from toolkit.sampling.randomness import SharedRandom
@@ -202,9 +203,11 @@ class EncoderRefinement:
         self.offsets = [torch.zeros(1, *shape, dtype=x.dtype) for shape in model.shapes(padded)]
         self.steps = steps_by_level(self.descent.steps, model.depth)
 
-    def level(self, index: int, state: State, level: Level) -> Tensor:
-        """The refined means of level ``index``, (1, C, h, w), in units of its prior; the levels
-        above are known."""
+    def level(self, walk: Walk, features: State) -> Iterator[tuple[Tile, Gaussian]]:
+        """The refined posterior of the level that the walk has come to, in units of its prior."""
+        tile = whole_tile(walk.size)
+        index = walk.index
+        state, level = walk.level(tile, features)
         assert level.posterior is not None
         state = tuple(t.clone() for t in state)
         prior, posterior = (
@@ -213,7 +216,8 @@ class EncoderRefinement:
         work = _Work(self, index, state, Level(prior, posterior))
         self.descent.run(self.steps[index], work.evaluate, self.offsets[index:][::-1])
         self.descent.forget_top()
-        return posterior.mean + torch.exp(posterior.log_scale) * self.offsets[index]
+        d = posterior.mean + torch.exp(posterior.log_scale) * self.offsets[index]
+        yield tile, Gaussian(d, posterior.log_scale)
 
     def noise(self, like: Tensor) -> Tensor:
         """Normal noise, shaped as ``like``; other numbers with each call."""

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from toolkit.entropy_model.base import Size, State
@@ -42,6 +43,31 @@ class Tile:
         starts = (self.outer[0][0], self.outer[1][0])
         return cropped[self._slices(cropped, self.inner, starts, self.outer_size)]
 
+    @property
+    def whole(self) -> bool:
+        """Whether it is the whole picture."""
+        return self.outer_size == self.size
+
+    def within(self, wider: Tile) -> Tile:
+        """This tile as one of the piece that is another one with its margins."""
+        outer, inner = (
+            tuple((a - start, b - start) for (a, b), (start, _) in zip(s, wider.outer, strict=True))
+            for s in (self.outer, self.inner)
+        )
+        return Tile(wider.outer_size, (outer[0], outer[1]), (inner[0], inner[1]))
+
+    def place(self, tensor: Tensor) -> Tensor:
+        """Where what counts of this tile is in a map of the whole picture: a view."""
+        return tensor[self._slices(tensor, self.inner, (0, 0), self.size)]
+
+    def room(self, cropped: Tensor) -> Tensor:
+        """A map of the whole picture, not filled, at the stride and with the channels of a piece
+        (B, C, h, w) with its margins."""
+        batch, channels, rows, columns = cropped.shape
+        outer = self.outer_size
+        sides = (self.size.height * rows // outer.height, self.size.width * columns // outer.width)
+        return torch.empty(batch, channels, *sides, dtype=cropped.dtype)
+
     def _slices(
         self, tensor: Tensor, spans: tuple[Span, Span], starts: tuple[int, int], size: Size
     ) -> tuple[slice, ...]:
@@ -75,8 +101,26 @@ def tiles(size: Size, stride: int, tile: int, margin: int) -> Iterator[Tile]:
         yield Tile(size, (outer_y, outer_x), (inner_y, inner_x))
 
 
+def whole_tile(size: Size) -> Tile:
+    """The only tile of a picture that is one."""
+    spans = (0, size.height), (0, size.width)
+    return Tile(size, spans, spans)
+
+
 def _edges(side: int, stride: int, tile: int) -> list[Span]:
     cells = side // stride
     count = -(-side // tile)
     edges = [stride * (i * cells // count) for i in range(count + 1)]
     return [(a, b) for a, b in itertools.pairwise(edges) if b > a]
+
+
+def gathered(pieces: Iterator[tuple[Tile, State]]) -> State:
+    """Maps of the whole picture from those of its tiles with their margins."""
+    maps: State = ()
+    for tile, found in pieces:
+        if tile.whole:
+            return found
+        maps = maps or tuple(tile.room(t) for t in found)
+        for whole, t in zip(maps, found, strict=True):
+            tile.place(whole).copy_(tile.count(t))
+    return maps

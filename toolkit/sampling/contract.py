@@ -70,6 +70,10 @@ class Sampler(ABC, Generic[OptionsT]):
             UsageError: for targets that aren't finite.
         """
 
+    def encode_in_place(self, d: Array, r: Array, random: SharedRandom) -> CodedSample:
+        """As ``encode``; d and r, which take much in large pictures, may be written over."""
+        return self.encode(d, r, random)
+
     @abstractmethod
     def decode(self, data: bytes, shape: tuple[int, int, int], random: SharedRandom) -> Array:
         """The sample that ``data`` codes, in time bounded by its length and the shape.

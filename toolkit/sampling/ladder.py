@@ -73,19 +73,23 @@ def _random(seed: int, depth: int) -> SharedRandom:
 def encode_ladder(
     ladder: EncodeLadder, samplers: Mapping[str, Sampler], seed: int, worth: float = 0.0
 ) -> CodedLadder:
-    """Code every level with its sampler; nothing of levels that hold less than ``worth`` bits."""
+    """Code every level with its sampler; nothing of levels that hold less than ``worth`` bits.
+
+    Targets may be written over.
+    """
     levels: list[CodedLevel] = []
     seconds = 0.0
 
     def code(target: Target) -> Array:
         nonlocal seconds
         start = time.perf_counter()
-        kl = float(kl_bits(target.d, target.r).sum())
+        kl = _total_kl_bits(target)
         skipped = kl < worth
         if skipped:
             coded = CodedSample(b"", np.zeros_like(target.d))
         else:
-            coded = samplers[target.name].encode(target.d, target.r, _random(seed, len(levels)))
+            random = _random(seed, len(levels))
+            coded = samplers[target.name].encode_in_place(target.d, target.r, random)
         seconds += time.perf_counter() - start
         levels.append(CodedLevel(target.name, coded, kl, skipped))
         return coded.values
@@ -143,8 +147,13 @@ def posterior_sample(target: Target, seed: int, depth: int) -> Array:
 
 def theoretical_bits(targets: list[Target]) -> float:
     """KL + 2 log2(KL + 1), in bits (Harsha et al. 2007, as in section 4.2 of the thesis)."""
-    kl = sum(float(kl_bits(target.d, target.r).sum()) for target in targets)
+    kl = sum(_total_kl_bits(target) for target in targets)
     return kl + 2 * math.log2(kl + 1)
+
+
+def _total_kl_bits(target: Target) -> float:
+    """One channel at a time: float64 copies of a level are large."""
+    return float(sum(kl_bits(d, r).sum() for d, r in zip(target.d, target.r, strict=True)))
 
 
 def _run(ladder: Generator[L, Array, R], code: Callable[[L], Array]) -> R:
@@ -156,3 +165,4 @@ def _run(ladder: Generator[L, Array, R], code: Callable[[L], Array]) -> R:
             end: R = stop.value
             return end
         sample = code(level)
+        del level  # of large pictures it takes much, and is needed no more

@@ -60,8 +60,13 @@ class PriorRefined(Sampler[OptionsT]):
 
     def encode(self, d: Array, r: Array, random: SharedRandom) -> CodedSample:
         """See ``Sampler.encode``."""
+        return self.encode_in_place(*_copies(d, r), random)
+
+    def encode_in_place(self, d: Array, r: Array, random: SharedRandom) -> CodedSample:
+        """See ``Sampler.encode_in_place``."""
         refinement = choose_refinement(d, r)
-        return refinement.restore(self.inner.encode(*refinement.target(d, r), random))
+        refinement.standardise(d, r)
+        return refinement.restore(self.inner.encode_in_place(d, r, random))
 
     def decode(self, data: bytes, shape: tuple[int, int, int], random: SharedRandom) -> Array:
         """See ``Sampler.decode``."""
@@ -75,17 +80,20 @@ class _FitsBytes(PriorRefined[OptionsT]):
     ) -> CodedSample:
         """See ``FitsBytes.encode_within``."""
         assert isinstance(self.inner, FitsBytes)
+        d, r = _copies(d, r)
         refinement = choose_refinement(d, r)
+        refinement.standardise(d, r)
         room = max_bytes - len(refinement.write())
-        coded = self.inner.encode_within(*refinement.target(d, r), random, room)
-        return refinement.restore(coded)
+        return refinement.restore(self.inner.encode_within(d, r, random, room))
 
 
 class _CountsIndices(PriorRefined[OptionsT]):
     def count_indices(self, d: Array, r: Array, random: SharedRandom) -> Any:
         """See ``CountsIndices.count_indices``."""
         assert isinstance(self.inner, CountsIndices)
-        return self.inner.count_indices(*choose_refinement(d, r).target(d, r), random)
+        d, r = _copies(d, r)
+        choose_refinement(d, r).standardise(d, r)
+        return self.inner.count_indices(d, r, random)
 
 
 class _FitsBytesAndCountsIndices(_FitsBytes[OptionsT], _CountsIndices[OptionsT]):
@@ -115,15 +123,21 @@ class PriorRefinement:
     scales: Ints
     """(C,) log2, in steps of 1/8"""
 
-    def target(self, d: Array, r: Array) -> tuple[Array, Array]:
-        """d and r (C, H, W) in units of the refined prior."""
+    def standardise(self, d: Array, r: Array) -> None:
+        """Write d and r (C, H, W) over in units of the refined prior."""
         m, s = self._floats()
-        return ((d - m) / s).astype(np.float32), (r / s).astype(np.float32)
+        d -= m
+        d /= s
+        r /= s
 
     def values(self, refined: Array) -> Array:
-        """Values (C, H, W) in units of the network's prior for those in units of the refined."""
+        """Values (C, H, W) in units of the network's prior for those in units of the refined,
+        which are written over if they may be."""
         m, s = self._floats()
-        return m + s * refined
+        values = refined if refined.flags.writeable else refined.copy()
+        values *= s
+        values += m
+        return values
 
     def restore(self, coded: CodedSample) -> CodedSample:
         """The sample in units of the network's prior, the refinement written before it."""
@@ -169,6 +183,10 @@ class PriorRefinement:
         if data[size - 1] & ((1 << (8 * size - reader.at)) - 1):
             raise BadStream("prior refinement: not followed by zeros")
         return found, size
+
+
+def _copies(d: Array, r: Array) -> tuple[Array, Array]:
+    return np.array(d, np.float32), np.array(r, np.float32)
 
 
 def choose_refinement(d: Array, r: Array) -> PriorRefinement:

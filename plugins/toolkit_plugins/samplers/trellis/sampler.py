@@ -23,7 +23,7 @@ other.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, ClassVar
 
@@ -113,7 +113,7 @@ class Trellis(Sampler[TrellisOptions]):
             segment = segments.segment(number, rates, nu)
             bits = np.empty(segment.bits, np.uint8)
             if segment.bits:
-                near = d[segment.elements] - side.shifts[segment.elements]
+                near = d[segment.elements] - side.shifts_of(segment.elements)
                 a, h = _cost(near, r[segment.elements])
                 steps = int(np.count_nonzero(segment.sends))
                 symbols = np.empty(steps, np.uint8)
@@ -124,28 +124,31 @@ class Trellis(Sampler[TrellisOptions]):
                 viterbi.pack(segment.sends, symbols, segment.free, first, bits)
             return bits
 
-        return np.packbits(np.concatenate(self._map(run, segments.count))).tobytes()
+        return _packed(self._map(run, segments.count))
 
     def _values(self, segments: Segments, side: Side, payload: bytes) -> Array:
         """The sample that a payload means. Raises BadStream where its length is wrong."""
         nu = self.options.nu
         table = value_table(nu)
-        bits = np.unpackbits(np.frombuffer(payload, np.uint8))
+        packed = np.frombuffer(payload, np.uint8)
+        count = 8 * len(packed)
         out = np.empty(segments.elements, np.float32)
         rates = side.rates()
         at = 0
         for number in range(segments.count):
             segment: Segment = segments.segment(number, rates, nu)
-            if at + segment.bits > len(bits):
-                raise BadStream(f"trellis: {len(bits)} bits are there, more are wanted")
+            if at + segment.bits > count:
+                raise BadStream(f"trellis: {count} bits are there, more are wanted")
+            bits = np.unpackbits(packed[at >> 3 : (at + segment.bits + 7) >> 3])[at & 7 :]
             viterbi.walk(
-                segment.sends, segment.offsets, segment.elements, bits[at : at + segment.bits],
-                segment.free, nu, table, out,
+                segment.sends, segment.offsets, segment.elements, bits, segment.free, nu,
+                table, out,
             )  # fmt: skip
             at += segment.bits
-        if len(bits) - at > 7 or bits[at:].any():
-            raise BadStream(f"trellis: {len(bits) - at} bits are left over")
-        return (out + side.shifts).reshape(segments.shape)
+        if count - at > 7 or np.unpackbits(packed[at >> 3 :])[at & 7 :].any():
+            raise BadStream(f"trellis: {count - at} bits are left over")
+        out[side.places] += side.shifts
+        return out.reshape(segments.shape)
 
     def _fit(self, segments: Segments, side: Side, max_bytes: int) -> Side:
         """``side`` with the largest scale with which the stream takes ``max_bytes`` at most."""
@@ -163,12 +166,24 @@ class Trellis(Sampler[TrellisOptions]):
 
     def _map(
         self, function: Callable[[int], NDArray[np.uint8]], count: int
-    ) -> list[NDArray[np.uint8]]:
+    ) -> Iterator[NDArray[np.uint8]]:
         threads = min(self.threads or threads_allowed(), count)
         if threads == 1:
-            return [function(i) for i in range(count)]
+            yield from map(function, range(count))
+            return
         with ThreadPoolExecutor(threads) as pool:
-            return list(pool.map(function, range(count)))
+            yield from pool.map(function, range(count))
+
+
+def _packed(parts: Iterable[NDArray[np.uint8]]) -> bytes:
+    """Bits (one a byte) of parts, one after another, eight a byte; zeros fill the last."""
+    out, rest = bytearray(), np.zeros(0, np.uint8)
+    for part in parts:
+        bits = np.concatenate([rest, part])
+        whole = len(bits) & ~7
+        out += np.packbits(bits[:whole]).tobytes()
+        rest = bits[whole:]
+    return bytes(out + np.packbits(rest).tobytes())
 
 
 def _cost(d: Array, r: Array) -> tuple[Array, Array]:

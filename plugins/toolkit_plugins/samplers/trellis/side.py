@@ -39,13 +39,22 @@ class Side:
     """Rates of the cells."""
     scale: int
     """All rates are multiplied by ``scale 2^-20``."""
+    places: NDArray[np.int64]
+    """Elements that are moved, flat indices, increasing; few, if any."""
     shifts: NDArray[np.float32]
-    """By how much each element is moved, (C H W); whole numbers, nearly all 0."""
+    """By how much each of these is moved; whole numbers."""
 
     def rates(self) -> Rates:
         """Of the elements."""
         cells = self.profile.cells() * self.scale >> SCALE_BITS
         return Rates(cells, self.profile.tile_of())
+
+    def shifts_of(self, elements: NDArray[np.int64]) -> NDArray[np.float32] | np.float32:
+        """By how much elements are moved, flat indices."""
+        if not len(self.places):
+            return np.float32(0)
+        at = np.minimum(np.searchsorted(self.places, elements), len(self.places) - 1)
+        return np.where(self.places[at] == elements, self.shifts[at], np.float32(0))
 
     def scaled(self, scale: int) -> Side:
         """The same with another scale."""
@@ -53,15 +62,14 @@ class Side:
 
     def write(self) -> bytes:
         """A whole number of bytes; none where all is zero."""
-        if not (self.profile.used.any() or self.shifts.any()):
+        if not (self.profile.used.any() or len(self.places)):
             return b""
         out = BitWriter()
         out.write(self.scale, _SCALE_FIELD)
         self.profile.write(out)
-        places = np.flatnonzero(self.shifts)
-        values = self.shifts[places].astype(np.int64)
-        out.gamma(len(places))
-        out.increasing(places, len(self.shifts))
+        values = self.shifts.astype(np.int64)
+        out.gamma(len(self.places))
+        out.increasing(self.places, int(np.prod(self.profile.shape)))
         out.write(values < 0, 1)
         out.gamma(np.abs(values) - 1)
         return out.data()
@@ -69,34 +77,35 @@ class Side:
     @classmethod
     def read(cls, data: bytes, shape: tuple[int, int, int]) -> tuple[Side, int]:
         """From the start of ``data``, and how many bytes it took. Raises BadStream."""
-        shifts = np.zeros(int(np.prod(shape)), np.float32)
         if not data:
             nothing = choose_profile(np.zeros((shape[0], 1)), choose_exponent(0, shape), shape, 1)
-            return cls(nothing, 0, shifts), 0
+            return cls(nothing, 0, np.zeros(0, np.int64), np.zeros(0, np.float32)), 0
         reader = BitReader(data)
         scale = reader.number(_SCALE_FIELD)
         profile = Profile.read(reader, shape)
         count = int(reader.gamma(1)[0])
-        places = reader.increasing(count, len(shifts))
+        places = reader.increasing(count, int(np.prod(shape)))
         signs = 1 - 2 * reader.read(1, count)
         sizes = reader.gamma(count) + 1
         if (sizes > _LARGEST_SHIFT).any():
             raise BadStream(f"trellis: a shift of {sizes.max()}")
-        shifts[places] = signs * sizes
+        shifts = (signs * sizes).astype(np.float32)
         end = -(-reader.at // 8)
         if data[end - 1] & ((1 << (8 * end - reader.at)) - 1):
             raise BadStream("trellis: side information isn't followed by zeros")
-        return cls(profile, scale, shifts), end
+        return cls(profile, scale, places, shifts), end
 
 
 def choose_side(d: Array, r: Array, nu: int, multiple: float) -> Side:
     """Side information for targets (C, H, W): ``multiple`` bits sent for each bit of KL."""
     channels, height, width = d.shape
-    shifts = np.empty(d.shape, np.float32)
-    sums = []
+    places, shifts, sums = [], [], []
     for channel in range(channels):  # one at a time: float64 copies of a level are large
-        shifts[channel] = far_out(d[channel], r[channel], nu)
-        left = kl_bits(d[channel] - shifts[channel], r[channel])
+        moved = far_out(d[channel], r[channel], nu)
+        found = np.flatnonzero(moved)
+        places.append(found + channel * height * width)
+        shifts.append(moved.ravel()[found])
+        left = kl_bits(d[channel] - moved, r[channel])
         sums.append(sums_of_tiles(np.maximum(left, 0), FINEST))
     cells = np.array(sums)
     exponent = choose_exponent(float(cells.sum()), (channels, height, width))
@@ -107,7 +116,8 @@ def choose_side(d: Array, r: Array, nu: int, multiple: float) -> Side:
     sends = int(sent.sum()) * 2.0**-RATE_BITS
     wanted = multiple * float(cells[profile.used].sum())
     scale = round(2**SCALE_BITS * wanted / sends) if sends > 0 else 0
-    return Side(profile, min(scale, LARGEST_SCALE), shifts.ravel())
+    scale = min(scale, LARGEST_SCALE)
+    return Side(profile, scale, np.concatenate(places), np.concatenate(shifts))
 
 
 def far_out(d: Array, r: Array, nu: int) -> Array:
