@@ -227,7 +227,7 @@ def test_a_laplace_scale_weighs_absolute_errors() -> None:
 
 def test_a_learned_laplace_scale_must_be_told() -> None:
     objective = {**load_weights(WEIGHTS).objective, "distortion": "mae", "learned_scale": True}
-    with pytest.raises(UsageError, match="learned Laplace scale"):
+    with pytest.raises(UsageError, match="learned_scale needs a laplace_scale"):
         EncoderRefinement(1, objective, 0)
 
 

@@ -133,9 +133,11 @@ class LadderNetwork:
         there is a ``refinement``; in the end, what makes the pixels."""
         (height, width), at = pixels.shape[:2], self._rate(rate)
         walk = self._walk(height, width, at)
-        features: State | None = self._features(pixels, walk)
+        known = self._features(pixels, walk)
         if refinement is not None:
-            refinement.begin(self.model, self.image(pixels), (height, width), at, features)
+            refinement.begin(self.model, self.image(pixels), (height, width), at, known)
+        features: State | None = known
+        del known
         for index in range(self.model.depth):
             assert features is not None
             posteriors = walk.posteriors(features)
@@ -197,7 +199,8 @@ class LadderNetwork:
                 samples.append(posterior_sample(target, seed, len(samples)))
                 target = ladder.send(samples[-1])
         priors: list[Gaussian] = []
-        walk = self._walk(*pixels.shape[:2], self._rate(rate))
+        height, width = pixels.shape[:2]
+        walk = self._walk(height, width, self._rate(rate))
         for index, c in enumerate(samples):
             priors.append(walk.prior())
             if index + 1 < len(samples):

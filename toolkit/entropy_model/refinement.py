@@ -32,7 +32,6 @@ from toolkit.entropy_model.base import Gaussian, LadderModel, Level, Size, State
 from toolkit.entropy_model.network import arithmetic, encoder_dtype
 from toolkit.entropy_model.tiles import Tile, tiles, whole_tile
 from toolkit.entropy_model.walk import Walk
-from toolkit.errors import UsageError
 from toolkit.options import parse_options
 from toolkit.sampling.randomness import SharedRandom
 from toolkit.training.objective import RateDistortion, distortion
@@ -167,11 +166,6 @@ class EncoderRefinement:
 
     def __init__(self, steps: int, objective: Mapping[str, Any], seed: int) -> None:
         self.objective = parse_options(Objective, objective, "weights: objective")
-        if self.objective.learned_scale and self.objective.laplace_scale is None:
-            raise UsageError(
-                "refinement: these weights were trained with a learned Laplace scale, which their "
-                "file doesn't hold; only 0 steps go with them"
-            )
         self.descent = Descent(steps)
         self.random = SharedRandom(seed, 0).private(1)
         self.dtype = encoder_dtype()
