@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit.codec.base import Codec, Encoded, mode_of
+from toolkit.codec.base import Codec, mode_of
 from toolkit.errors import InputError, UsageError
-from toolkit.format.container import BadFile, Container, is_container, read_container
-from toolkit.format.container import write_container as written
+from toolkit.format.container import is_container, read_container
 from toolkit.options import parse_options
 from toolkit.plugin.specs import CodecSpec
 from toolkit.testing.another_process import in_another_process
-from toolkit.testing.pictures import picture
-from toolkit.testing.streams import damaged_streams, within
+from toolkit.testing.codec_damage import check_damage
+from toolkit.testing.codec_subject import CodecReport, CodecSubject, label_of
 from toolkit.testing.subject import ConformanceError, described
 
 if TYPE_CHECKING:
@@ -31,35 +29,6 @@ if TYPE_CHECKING:
 
 SIZES = ((1, 1), (17, 31), (64, 64))
 """Height and width of the pictures for the round trip."""
-DAMAGE_SECONDS = 30.0
-"""Longest that decoding a damaged file may take."""
-
-
-@dataclass
-class CodecReport:
-    """What was found about a codec that passed."""
-
-    codec: str
-    files: int = 0
-    """Files that were coded and decoded."""
-    refused_modes: tuple[str, ...] = ()
-    """Of L and RGBA: those that the codec has no files for."""
-    damaged: int = 0
-    refused: int = 0
-    """Of the damaged files: those that raised a named error."""
-    encode_s: float = 0.0
-    decode_s: float = 0.0
-    """Of the last picture of 64x64 pixels."""
-    checks: list[str] = field(default_factory=list)
-    """Checks passed, in order."""
-
-    def __str__(self) -> str:
-        modes = f", no {' nor '.join(self.refused_modes)}" if self.refused_modes else ""
-        return (
-            f"{self.codec}: {self.files} files{modes}; {', '.join(self.checks)}; encode "
-            f"{self.encode_s:.3f} s, decode {self.decode_s:.3f} s, {self.refused} of "
-            f"{self.damaged} damaged files refused"
-        )
 
 
 def check_codec(
@@ -83,7 +52,7 @@ def check_codec(
 
     Raises ConformanceError that says which check failed, on what, and what was seen.
     """
-    subject = _Subject(_opened(codec, options or {}, plugins), seed)
+    subject = CodecSubject(_opened(codec, options or {}, plugins), seed)
     report = CodecReport(subject.codec.spec.name)
     _check_round_trips(subject, report)
     _check_recognised(subject, report)
@@ -93,7 +62,7 @@ def check_codec(
     if trained:
         _check_direction(subject, report)
     _check_size_limit(subject, report)
-    _check_damage(subject, report, damaged)
+    check_damage(subject, report, damaged)
     _check_identity(subject, report)
     _check_another_process(subject, report)
     return report
@@ -113,90 +82,7 @@ def _opened(
     return found
 
 
-class _Subject:
-    """A codec under test: every call is checked for what any call must keep."""
-
-    def __init__(self, codec: Codec, seed: int) -> None:
-        self.codec, self.seed = codec, seed
-        knob = codec.spec.knob
-        middle = (knob.low + knob.high) / 2
-        self.points = (knob.low, round(middle) if knob.integer else middle, knob.high)
-
-    def make(self) -> Codec:
-        """Another codec, made as this one was."""
-        return type(self.codec)(self.codec.spec, self.codec.options, self.codec.plugins)
-
-    def picture(self, height: int = 64, width: int = 64, channels: int = 3) -> Pixels:
-        return picture(height, width, channels, self.seed)
-
-    def encode(self, pixels: Pixels, point: float, codec: Codec | None = None) -> Encoded:
-        """The picture coded. Raises InputError where the codec refuses it."""
-        what = f"{_label(pixels)} at {self.codec.spec.knob.name} {point:g}"
-        given = pixels.copy()
-        given.flags.writeable = False
-        try:
-            encoded = (codec or self.make()).encode(given, point)
-        except InputError:
-            raise
-        except Exception as error:
-            raise ConformanceError(
-                "encoding", f"{what}: encode raised {described(error)}"
-            ) from error
-        if not (isinstance(encoded, Encoded) and isinstance(encoded.data, bytes)):
-            raise ConformanceError("encoding", f"{what}: encode must return an Encoded with bytes")
-        _check_parts(encoded, what)
-        return encoded
-
-    def decode(self, data: bytes, pixels: Pixels) -> Pixels:
-        """What intact ``data``, the file of ``pixels``, decodes to, by a codec of its own."""
-        what = _label(pixels)
-        try:
-            shown = self.make().decode(data).pixels
-        except Exception as error:
-            raise ConformanceError(
-                "round trip", f"{what}: decode raised {described(error)}"
-            ) from error
-        _check_pixels(shown, "round trip", what)
-        expected = pixels.shape
-        if expected[2] == 1 and shown.shape[2] == 3:  # a format that has no gray
-            expected = (*expected[:2], 3)
-        if shown.shape != expected:
-            raise ConformanceError(
-                "round trip", f"{what}: decodes to shape {shown.shape}, not {pixels.shape}"
-            )
-        return shown
-
-    def coded(self) -> tuple[Pixels, Encoded]:
-        """An RGB picture of 64x64 at the middle point."""
-        pixels = self.picture()
-        return pixels, self.encode(pixels, self.points[1])
-
-
-def _label(pixels: Pixels) -> str:
-    return f"{mode_of(pixels)} {pixels.shape[1]}x{pixels.shape[0]}"
-
-
-def _check_pixels(shown: Any, check: str, what: str) -> None:
-    if not isinstance(shown, np.ndarray) or shown.dtype != np.uint8:
-        kind = getattr(shown, "dtype", type(shown).__name__)
-        raise ConformanceError(check, f"{what}: pixels must be a uint8 array, not {kind}")
-    if shown.ndim != 3 or shown.shape[2] not in (1, 3, 4):
-        raise ConformanceError(check, f"{what}: pixels of shape {shown.shape}, not (H, W, C)")
-
-
-def _check_parts(encoded: Encoded, what: str) -> None:
-    bits = 8 * len(encoded.data)
-    for name, value in {**encoded.parts, **encoded.kl_bits}.items():
-        if not (math.isfinite(value) and value >= 0):
-            raise ConformanceError("parts", f"{what}: '{name}' has {value} bits")
-    if encoded.parts and abs(sum(encoded.parts.values()) - bits) > 0.5:
-        raise ConformanceError(
-            "parts",
-            f"{what}: they add up to {sum(encoded.parts.values()):g} bits, the file has {bits}",
-        )
-
-
-def _check_round_trips(subject: _Subject, report: CodecReport) -> None:
+def _check_round_trips(subject: CodecSubject, report: CodecReport) -> None:
     """Every size, mode and end of the curve; what the encoder shows is what the decoder shows."""
     middle = subject.points[1]
     cases = [(size, channels, middle) for size in SIZES for channels in (3, 1, 4)]
@@ -210,7 +96,7 @@ def _check_round_trips(subject: _Subject, report: CodecReport) -> None:
             mode = mode_of(pixels)
             if mode == "RGB":
                 raise ConformanceError(
-                    "round trip", f"{_label(pixels)}: encode refuses it: {described(error)}"
+                    "round trip", f"{label_of(pixels)}: encode refuses it: {described(error)}"
                 ) from error
             report.refused_modes = tuple(dict.fromkeys((*report.refused_modes, mode)))
             continue
@@ -222,13 +108,13 @@ def _check_round_trips(subject: _Subject, report: CodecReport) -> None:
         if reconstruction is not None and not np.array_equal(reconstruction, shown):
             raise ConformanceError(
                 "reconstruction",
-                f"{_label(pixels)}: the decoder shows other pixels than the encoder says",
+                f"{label_of(pixels)}: the decoder shows other pixels than the encoder says",
             )
         report.files += 1
     report.checks.append("round trips")
 
 
-def _check_recognised(subject: _Subject, report: CodecReport) -> None:
+def _check_recognised(subject: CodecSubject, report: CodecReport) -> None:
     """A file tells by its first bytes, or its header, which codec it is of."""
     spec, (_, encoded) = subject.codec.spec, subject.coded()
     data = encoded.data
@@ -246,7 +132,7 @@ def _check_recognised(subject: _Subject, report: CodecReport) -> None:
     report.checks.append("recognition")
 
 
-def _check_repeatable(subject: _Subject, report: CodecReport) -> None:
+def _check_repeatable(subject: CodecSubject, report: CodecReport) -> None:
     """The same bytes and pixels, whatever was coded before."""
     pixels, encoded = subject.coded()
     used = subject.make()
@@ -264,7 +150,7 @@ def _check_repeatable(subject: _Subject, report: CodecReport) -> None:
     report.checks.append("repeatability")
 
 
-def _check_threads(subject: _Subject, report: CodecReport) -> None:
+def _check_threads(subject: CodecSubject, report: CodecReport) -> None:
     """The same bytes and pixels from several threads at once, of one codec."""
     point, shared = subject.points[1], subject.make()
     pictures = [subject.picture(*size) for size in ((64, 64), (40, 56), (17, 31), (64, 64))]
@@ -290,7 +176,7 @@ def _check_threads(subject: _Subject, report: CodecReport) -> None:
     report.checks.append("threads")
 
 
-def _check_points(subject: _Subject, report: CodecReport) -> None:
+def _check_points(subject: CodecSubject, report: CodecReport) -> None:
     """Points that the descriptor rules out are refused."""
     knob, pixels = subject.codec.spec.knob, subject.picture(17, 31)
     beyond = [knob.low - 1, knob.high + 1, math.nan, *([knob.low + 0.5] if knob.integer else [])]
@@ -312,7 +198,7 @@ def _check_points(subject: _Subject, report: CodecReport) -> None:
     report.checks.append("points")
 
 
-def _check_direction(subject: _Subject, report: CodecReport) -> None:
+def _check_direction(subject: CodecSubject, report: CodecReport) -> None:
     """The end of the curve that has more bits has larger files that are nearer the original."""
     knob, pixels = subject.codec.spec.knob, subject.picture()
     low, _, high = subject.points
@@ -332,7 +218,7 @@ def _check_direction(subject: _Subject, report: CodecReport) -> None:
     report.checks.append("direction")
 
 
-def _check_size_limit(subject: _Subject, report: CodecReport) -> None:
+def _check_size_limit(subject: CodecSubject, report: CodecReport) -> None:
     """``encode_within`` keeps to the bytes it gets, or says that it can't."""
     pixels, encoded = subject.coded()
     room = len(encoded.data) + 16
@@ -350,60 +236,7 @@ def _check_size_limit(subject: _Subject, report: CodecReport) -> None:
     raise ConformanceError("size limit", f"a file of {len(small.data)} bytes where 1 was allowed")
 
 
-def _check_damage(subject: _Subject, report: CodecReport, count: int) -> None:
-    """A damaged file is a picture or a named error, in bounded time."""
-    pixels, encoded = subject.coded()
-    for label, bad in _damaged_files(encoded.data, count, subject.seed):
-        report.damaged += 1
-
-        def decode(bad: bytes = bad) -> Any:
-            return subject.make().decode(bad).pixels
-
-        try:
-            shown = within(DAMAGE_SECONDS, decode, f"damaged file ({label})")
-        except BadFile:
-            report.refused += 1
-            continue
-        except ConformanceError:
-            raise
-        except Exception as error:
-            raise ConformanceError(
-                "damaged files",
-                f"{label}: decode raised {described(error)}, which isn't a BadFile such as BadStream",
-            ) from error
-        if not bad:
-            raise ConformanceError("damaged files", "an empty file is decoded to a picture")
-        _check_pixels(shown, "damaged files", label)
-        if is_container(bad) and shown.shape != pixels.shape:
-            raise ConformanceError(
-                "damaged files", f"{label}: decodes to shape {shown.shape}, not {pixels.shape}"
-            )
-    report.checks.append("damaged files")
-
-
-def _damaged_files(data: bytes, count: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """Damage to the file; of containers behind valid checksums, too."""
-    if not is_container(data):
-        yield from damaged_streams(data, count, seed)
-        return
-    yield from damaged_streams(data, count // 3, seed)
-    container = read_container(data)
-    for label, bad in damaged_streams(container.parameters, 8, seed):
-        yield f"parameters, {label}", written(replace(container, parameters=bad))
-    each = count // 2 // max(1, len(container.streams))
-    for index, stream in enumerate(container.streams):
-        for label, bad in damaged_streams(stream.data, each, seed):
-            yield f"stream '{stream.name}', {label}", written(_with_stream(container, index, bad))
-    yield "no streams", written(replace(container, streams=()))
-
-
-def _with_stream(container: Container, index: int, data: bytes) -> Container:
-    streams = list(container.streams)
-    streams[index] = replace(streams[index], data=data)
-    return replace(container, streams=tuple(streams))
-
-
-def _check_identity(subject: _Subject, report: CodecReport) -> None:
+def _check_identity(subject: CodecSubject, report: CodecReport) -> None:
     """What results depend on is plain JSON, and always the same."""
     identity = subject.make().identity()
     try:
@@ -415,7 +248,7 @@ def _check_identity(subject: _Subject, report: CodecReport) -> None:
     report.checks.append("identity")
 
 
-def _check_another_process(subject: _Subject, report: CodecReport) -> None:
+def _check_another_process(subject: CodecSubject, report: CodecReport) -> None:
     """A fresh interpreter decodes the very pixels."""
     pixels, encoded = subject.coded()
     shown = subject.decode(encoded.data, pixels)
