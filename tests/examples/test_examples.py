@@ -127,7 +127,7 @@ def evaluate_and_decode(workspace: Workspace, model: str, weights: Path) -> None
     for name in SAMPLERS:
         encoded = encode(model, weights, name, workspace.pixels("photos/1.png"))
         (workspace.folder / "a.qf").write_bytes(encoded.data)
-        workspace.run("decode", "a.qf", "a.png", "--weights", weights, "--threads", 1)
+        workspace.run("decode", "a.qf", "a.png", "--force", "--weights", weights, "--threads", 1)
         np.testing.assert_array_equal(workspace.pixels("a.png"), encoded.reconstruction)
 
 

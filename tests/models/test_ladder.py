@@ -16,19 +16,28 @@ from training_runs import make_photos
 
 from toolkit.codec.base import DecodeSettings
 from toolkit.codec.ladder_codec import LadderCodec
+from toolkit.codec.level_table import pack_table, read_table
 from toolkit.entropy_model.network import load_network
 from toolkit.errors import UsageError
-from toolkit.format.container import BadFile, OtherModel, read_container, write_container
+from toolkit.format.container import (
+    BadFile,
+    Container,
+    OtherModel,
+    Stream,
+    read_container,
+    write_container,
+)
 from toolkit.format.weights import load_weights
 from toolkit.options import parse_options
 from toolkit.plugin.loader import load_plugins
 from toolkit.sampling.capabilities import FitsBytes
+from toolkit.sampling.choice import pack_choice
 from toolkit.sampling.contract import kl_bits
 from toolkit.testing.pictures import picture
 from toolkit.testing.training import export, images
 from toolkit.training.loop import Trainer
 from toolkit.training.recipe import Recipe
-from toolkit_evaluation import evaluate
+from toolkit_evaluation import EvaluationSettings, evaluate
 from toolkit_evaluation.run.recorded import read_run
 from toolkit_evaluation.thesis.cross_sections import cross_sections
 
@@ -77,9 +86,11 @@ def test_every_sampler_codes_every_level(weights: Path, name: str, refine: bool)
     encoder = codec(weights, levels={"default": {"sampler": name, "refine": refine}})
     encoded = encoder.encode(pixels, 0.5)
     np.testing.assert_array_equal(decoded(weights, encoded.data), encoded.reconstruction)
-    tag = PLUGINS.sampler(name).tag
-    streams = read_container(encoded.data).streams
-    assert [stream.name for stream in streams] == [f"{n}{tag}" for n in (3, 2, 1)]
+    container = read_container(encoded.data)
+    assert [stream.name for stream in container.streams] == ["z"]
+    levels = read_table(PLUGINS, container).levels
+    assert [level.choice.spec.name for level in levels] == [name] * 3
+    assert b"".join(level.data or b"" for level in levels) == container.streams[0].data
     assert list(encoded.kl_bits) == LEVELS
     assert all(bits > 0 for bits in encoded.kl_bits.values())
     assert sum(encoded.parts.values()) == 8 * len(encoded.data)
@@ -172,8 +183,9 @@ def test_the_harness_measures_and_draws_all_levels(weights: Path, tmp_path: Path
         f"presets:\n  mine: {{codec: tiny, options: {{weights: {weights}}}, sweep: [0.3, 0.8]}}\n"
     )
     out = tmp_path / "results"
-    table = evaluate("mine", tmp_path / "photos", plugins=PLUGINS, registry=registry, out=out)
-    assert [row["status"] for row in table.rows] == ["ok", "ok"]
+    settings = EvaluationSettings(out=out)
+    table = evaluate("mine", tmp_path / "photos", settings, plugins=PLUGINS, registry=registry)
+    assert [row.status for row in table.rows] == ["ok", "ok"]
     notices: list[str] = []
     paths = cross_sections(read_run(out, notices.append), PLUGINS, None, out, notices.append)
     assert paths
@@ -242,46 +254,107 @@ def test_training_makes_weights_that_code(tmp_path: Path) -> None:
 # -- files that lie ---------------------------------------------------------------------------
 
 
+def damaged(data: bytes, random: np.random.Generator, cut: bool) -> bytes:
+    """With one to three bytes overwritten, and perhaps cut short."""
+    changed = bytearray(data)
+    for _ in range(random.integers(1, 4)):
+        changed[random.integers(len(changed))] = random.integers(256)
+    return bytes(changed[: random.integers(len(changed))] if cut else changed)
+
+
+def outcome(weights: Path, container: Container) -> str:
+    """Of decoding a container of 64 x 72 pixels, behind checksums that are right."""
+    try:
+        shown = decoded(weights, write_container(container))
+    except BadFile:
+        return "error"
+    assert shown.shape == (64, 72, 3)
+    return "picture"
+
+
 def test_damage_behind_valid_checksums_is_a_picture_or_a_named_error(weights: Path) -> None:
+    """To the stream of each level, with a table that says its length, and to the table."""
     encoded = codec(weights).encode(picture(64, 72), 0.4)
     container = read_container(encoded.data)
+    table = read_table(PLUGINS, container)
+    choices = [level.choice for level in table.levels]
     random = np.random.default_rng(5)
-    outcomes = set()
+    of_streams, of_tables = set(), set()
     for number in range(60):
-        streams = list(container.streams)
-        which = number % 3
-        data = bytearray(streams[which].data)
-        for _ in range(random.integers(1, 4)):
-            data[random.integers(len(data))] = random.integers(256)
-        if number % 4 == 3:
-            data = data[: random.integers(len(data))]
-        streams[which] = replace(streams[which], data=bytes(data))
-        try:
-            shown = decoded(weights, write_container(replace(container, streams=tuple(streams))))
-            assert shown.shape == (64, 72, 3)
-            outcomes.add("picture")
-        except BadFile:
-            outcomes.add("error")
-    assert outcomes == {"picture", "error"}
+        data = [level.data for level in table.levels if level.data is not None]
+        data[number % 3] = damaged(data[number % 3], random, cut=number % 4 == 3)
+        parameters, stream = pack_table(table.rate, table.seed, choices, data)
+        bad = replace(container, parameters=parameters, streams=(stream,))
+        of_streams.add(outcome(weights, bad))
+        wrong = damaged(container.parameters, random, cut=number % 4 == 3)
+        of_tables.add(outcome(weights, replace(container, parameters=wrong)))
+    assert of_streams == of_tables == {"picture", "error"}
 
 
-def test_streams_must_be_those_of_the_levels(weights: Path) -> None:
+def test_tables_must_be_those_of_the_levels(weights: Path) -> None:
     container = read_container(codec(weights).encode(picture(24, 24), 0.4).data)
-    top, middle, last = container.streams
+    table = read_table(PLUGINS, container)
+    choices, data = zip(*((level.choice, level.data) for level in table.levels), strict=True)
+
+    def packed(count: int) -> Container:
+        parameters, stream = pack_table(
+            table.rate, table.seed, (*choices, choices[-1])[:count], (*data, data[-1])[:count]
+        )
+        return replace(container, parameters=parameters, streams=(stream,))
+
+    assert packed(3) == container
+    (stream,) = container.streams
+    one = "one stream expected, 'z'"
+    tag, parameters = len(b"\0\0\0"), container.parameters
+    assert parameters[tag : tag + 3] == b"\2tc"
+    for bad, message in (
+        (packed(2), "3 levels expected, 2 there"),
+        (packed(4), "3 levels expected, 4 there"),
+        (replace(container, streams=()), one),
+        (
+            replace(container, streams=(stream, replace(stream, name="y"))),
+            "one stream expected, 'z'",
+        ),
+        (replace(container, streams=(replace(stream, name="tc"),)), one),
+        (replace(container, streams=(replace(stream, data=stream.data[:-1]),)), "bytes of levels"),
+        (replace(container, streams=(replace(stream, data=stream.data + b"!"),)), "its table says"),
+        (replace(container, parameters=parameters[:4] + b"zz" + parameters[6:]), "isn't installed"),
+        (replace(container, parameters=parameters[:tag] + b"\0\1"), "first level has no sampler"),
+        (replace(container, parameters=parameters[:-1]), "levels expected|can't be read"),
+    ):
+        with pytest.raises(BadFile, match=message):
+            decoded(weights, write_container(bad))
+    for short in (b"", b"\0\0"):
+        with pytest.raises(BadFile, match="parameters of the wrong size"):
+            decoded(weights, write_container(replace(container, parameters=short)))
+    with pytest.raises(OtherModel, match="--weights"):
+        codec(None).decode(write_container(container))
+
+
+def test_files_of_stream_version_1_have_a_stream_for_each_level(weights: Path) -> None:
+    encoded = codec(weights).encode(picture(64, 72), 0.4)
+    container = read_container(encoded.data)
+    top, middle, last = (
+        Stream(f"{3 - index}{level.choice.spec.tag}", pack_choice(level.choice) + level.data)
+        for index, level in enumerate(read_table(PLUGINS, container).levels)
+        if level.data is not None
+    )
+    head = container.parameters[:3]
+    first = replace(container, stream_version=1, parameters=head, streams=(top, middle, last))
+    np.testing.assert_array_equal(decoded(weights, write_container(first)), encoded.reconstruction)
     for streams, message in (
-        ((top, middle), "3 levels expected, 2 there"),
-        ((top, middle, last, replace(last, name="0tc")), "3 levels expected, 4 there"),
+        ((top, middle), "stream '3tc' where level2 should be"),
+        ((middle, last), "3 levels expected, 2 there"),
+        ((replace(top, name="4tc"), top, middle, last), "3 levels expected, 4 there"),
         ((middle, top, last), "stream '2tc' where level3 should be"),
         ((top, middle, replace(last, name="tc")), "stream 'tc' where level1 should be"),
         ((top, middle, replace(last, name="1zz")), "a sampler that isn't installed"),
     ):
         with pytest.raises(BadFile, match=message):
-            decoded(weights, write_container(replace(container, streams=streams)))
+            decoded(weights, write_container(replace(first, streams=streams)))
     for parameters in (b"", b"\0\0", b"\0\0\0\0"):
         with pytest.raises(BadFile, match="parameters of the wrong size"):
-            decoded(weights, write_container(replace(container, parameters=parameters)))
-    with pytest.raises(OtherModel, match="--weights"):
-        codec(None).decode(write_container(container))
+            decoded(weights, write_container(replace(first, parameters=parameters)))
 
 
 def test_weights_of_another_depth_are_another_model(weights: Path, tmp_path: Path) -> None:

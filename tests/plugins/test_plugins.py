@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +115,30 @@ def test_unknown_names_suggest_the_nearest() -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="no such plugin file"):
         load_plugins([tmp_path / "none.py"])
+
+
+def test_a_file_is_loaded_once_until_it_changes(tmp_path: Path) -> None:
+    """Classes of one load are those of the next, so that objects of both fit, and pickle."""
+    path, other = tmp_path / "one.py", tmp_path / "folder" / "one.py"
+    text = HEAD + "class Mine:\n    pass\n"
+    other.parent.mkdir()
+    path.write_text(text)
+
+    def loaded(path: Path) -> type:
+        assert load_plugins([path]).problems == []
+        found: type = sys.modules["toolkit_file_one"].Mine
+        return found
+
+    first = loaded(path)
+    assert loaded(path) is first
+    assert loaded(other.parent / ".." / "one.py") is first
+    assert type(pickle.loads(pickle.dumps(first()))) is first
+    path.write_text(text + "# changed\n")
+    assert loaded(path) is not first
+    other.write_text(path.read_text())
+    second = loaded(other)
+    assert sys.modules["toolkit_file_one"].__file__ == str(other)
+    assert loaded(path) is not second
 
 
 def test_a_factory_that_cannot_be_loaded_is_a_clear_error() -> None:

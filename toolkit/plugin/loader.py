@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import pluggy
@@ -177,10 +178,22 @@ def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
+_FILES: dict[str, tuple[Path, bytes, ModuleType]] = {}
+"""Modules of single files by name, each with its file and what that held when it was loaded."""
+
+
 def _load_file(path: Path) -> Any:
+    """The module of a file: the one that is there, unless another file or change came since.
+
+    Loaded twice, its classes would be there twice, and a pickle would refuse those of before.
+    """
     if not path.is_file():
         raise MissingError(f"{path}: no such plugin file")
     name = f"toolkit_file_{path.stem}"
+    source = (path.resolve(), path.read_bytes())
+    known = _FILES.get(name)
+    if known is not None and known[:2] == source and sys.modules.get(name) is known[2]:
+        return known[2]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise MissingError(f"{path}: not a Python file")
@@ -191,6 +204,7 @@ def _load_file(path: Path) -> Any:
     except BaseException:
         del sys.modules[name]
         raise
+    _FILES[name] = (*source, module)
     return module
 
 

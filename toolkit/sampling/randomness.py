@@ -44,19 +44,19 @@ def _philox(c, k0, k1):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _counters(c, rows, row, column, per_row, stream):  # type: ignore[no-untyped-def]
-    """Fill ``c`` with the addresses (column, row, stream) from (row, column) on; the next."""
+def _draw(c, rows, row, column, per_row, stream, k0, k1):  # type: ignore[no-untyped-def]
+    """Fill ``c`` with the words of the addresses (column, row, stream) from (row, column) on."""
     for lane in range(_LANES):
         address = rows[min(row, rows.shape[0] - 1)]
         c[0, lane] = np.uint32(column)
         c[1, lane] = np.uint32(address)
         c[2, lane] = np.uint32(address >> _HALF)
-        c[3, lane] = stream
+        c[3, lane] = np.uint32(stream)
         column += 1
         if column == per_row:
             column = 0
             row += 1
-    return row, column
+    _philox(c, np.uint32(k0), np.uint32(k1))
 
 
 @numba.njit(cache=True, nogil=True)
@@ -66,16 +66,14 @@ def _words(out, rows, stream, k0, k1):  # type: ignore[no-untyped-def]
     total = out.shape[0] * per_row
     c, row, column = np.empty((4, _LANES), np.uint32), 0, 0
     for at in range(0, total, _LANES):
-        r, q = row, column
-        row, column = _counters(c, rows, row, column, per_row, np.uint32(stream))
-        _philox(c, np.uint32(k0), np.uint32(k1))
+        _draw(c, rows, row, column, per_row, stream, k0, k1)
         for lane in range(min(_LANES, total - at)):
             for k in range(4):
-                out[r, 4 * q + k] = c[k, lane]
-            q += 1
-            if q == per_row:
-                q = 0
-                r += 1
+                out[row, 4 * column + k] = c[k, lane]
+            column += 1
+            if column == per_row:
+                column = 0
+                row += 1
 
 
 @numba.njit(cache=True, nogil=True)
@@ -86,22 +84,21 @@ def _normals(out, rows, stream, k0, k1, table):  # type: ignore[no-untyped-def]
     total = out.shape[0] * per_row
     c, row, column = np.empty((4, _LANES), np.uint32), 0, 0
     for at in range(0, total, _LANES):
-        r, q = row, column
-        row, column = _counters(c, rows, row, column, per_row, np.uint32(stream))
-        _philox(c, np.uint32(k0), np.uint32(k1))
+        _draw(c, rows, row, column, per_row, stream, k0, k1)
         for lane in range(min(_LANES, total - at)):
-            if 8 * q + 8 <= width:
+            first = 8 * column
+            if first + 8 <= width:
                 for k in range(4):
-                    out[r, 8 * q + 2 * k] = table[c[k, lane] & 0xFFFF]
-                    out[r, 8 * q + 2 * k + 1] = table[c[k, lane] >> 16]
+                    out[row, first + 2 * k] = table[c[k, lane] & 0xFFFF]
+                    out[row, first + 2 * k + 1] = table[c[k, lane] >> 16]
             else:
-                for k in range(width - 8 * q):
+                for k in range(width - first):
                     word = np.int64(c[k // 2, lane])
-                    out[r, 8 * q + k] = table[(word >> 16) if k % 2 else (word & 0xFFFF)]
-            q += 1
-            if q == per_row:
-                q = 0
-                r += 1
+                    out[row, first + k] = table[(word >> 16) if k % 2 else (word & 0xFFFF)]
+            column += 1
+            if column == per_row:
+                column = 0
+                row += 1
 
 
 @cache

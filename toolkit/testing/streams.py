@@ -61,22 +61,35 @@ def check_damage(subject: Subject, report: Report, count: int) -> None:
         def decode(bad: bytes = bad) -> Any:
             return subject.make().decode(bad, t.shape, subject.random())
 
+        def check(values: Any, label: str = label) -> None:
+            check_array(values, t.shape, f"damaged stream ({label}): the values")
+
         report.damaged += 1
-        try:
-            values = within(DAMAGE_SECONDS, decode, f"damaged stream ({label})")
-        except BadFile:
-            report.refused += 1
-            continue
-        except ConformanceError:
-            raise
-        except Exception as error:
-            raise ConformanceError(
-                "damaged streams",
-                f"{label}: decode raised {described(error)}, which isn't a BadFile such as "
-                "BadStream",
-            ) from error
-        check_array(values, t.shape, f"damaged stream ({label}): the values")
+        report.refused += is_refused(decode, check, "stream", label, DAMAGE_SECONDS)
     report.checks.append("damaged streams")
+
+
+def is_refused(
+    decode: Callable[[], T], check: Callable[[T], None], kind: str, label: str, seconds: float
+) -> bool:
+    """Whether a damaged stream or file (``kind``) is refused by name; ``check`` sees what it
+    decodes to otherwise.
+
+    Raises ConformanceError for any other error, or if decoding takes longer than ``seconds``.
+    """
+    try:
+        found = within(seconds, decode, f"damaged {kind} ({label})")
+    except BadFile:
+        return True
+    except ConformanceError:
+        raise
+    except Exception as error:
+        raise ConformanceError(
+            f"damaged {kind}s",
+            f"{label}: decode raised {described(error)}, which isn't a BadFile such as BadStream",
+        ) from error
+    check(found)
+    return False
 
 
 def damaged_streams(data: bytes, count: int, seed: int) -> Iterator[tuple[str, bytes]]:
