@@ -11,7 +11,7 @@ from toolkit.format.errors import BadStream
 from toolkit.format.varint import block
 from toolkit.options import parse_options
 from toolkit.plugin.loader import load_plugins
-from toolkit.sampling.choice import SamplerChoice, pack_choice, read_choice
+from toolkit.sampling.choice import CommonOptions, SamplerChoice, pack_choice, read_choice
 
 PLUGINS = load_plugins()
 SAMPLERS = list(PLUGINS.samplers.values())
@@ -53,7 +53,8 @@ def test_any_bytes_are_options_or_a_named_error(spec, data):
 @pytest.mark.parametrize("refine", [False, True])
 def test_what_was_packed_is_read(refine):
     for spec in SAMPLERS:
-        choice = SamplerChoice(spec, parse_options(spec.loaded.options_class, {}, ""), refine)
+        options = parse_options(spec.loaded.options_class, {}, "")
+        choice = SamplerChoice(spec, options, CommonOptions(refine))
         again, rest = read_choice(PLUGINS, spec.tag, pack_choice(choice) + b"rest")
         assert (again, rest) == (choice, b"rest")
     long = {"sampler": "rejection", "counts": "a" * 100}

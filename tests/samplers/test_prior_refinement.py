@@ -85,7 +85,8 @@ def test_index_counts_pass_through():
     sampler = refined("rejection", bits=4)
     assert isinstance(sampler, CountsIndices)
     counts = sampler.count_indices(d, r, SharedRandom(0, 1))
-    target = choose_refinement(d, r).target(d, r)
+    target = d.copy(), r.copy()
+    choose_refinement(d, r).standardise(*target)
     behind = sampler.inner.count_indices(*target, SharedRandom(0, 1))  # type: ignore[attr-defined]
     np.testing.assert_array_equal(counts, behind)
     assert not np.array_equal(counts, sampler.inner.count_indices(d, r, SharedRandom(0, 1)))  # type: ignore[attr-defined]

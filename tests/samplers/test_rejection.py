@@ -267,8 +267,19 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "images").mkdir()
     for number in range(2):
         Image.fromarray(np.roll(picture(), 9 * number, 1)).save(tmp_path / f"images/{number}.png")
-    command = ["counts", str(tmp_path / "images"), "--out", str(tmp_path / "new/my"), "-o"]
-    command += ["levels.level1.bits=5", "--point", "0.2", "--point", "0.9", "--alpha", "0.02"]
+    command = ["counts", str(tmp_path / "images"), "--out", str(tmp_path / "new/my")]
+    command += [
+        "--codec",
+        "pln-rejection",
+        "-o",
+        "levels.level1.bits=5",
+        "--point",
+        "0.2",
+        "--point",
+        "0.9",
+        "--alpha",
+        "0.02",
+    ]
     monkeypatch.setattr("sys.argv", ["toolkit", *command])
     with pytest.raises(SystemExit) as stopped:
         cli.main()

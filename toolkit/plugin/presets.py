@@ -233,7 +233,7 @@ def _read(path: Path) -> tuple[dict[str, _Raw], str | None]:
         for key, node in _items(value, path, "presets"):
             if key in result:
                 raise UsageError(f"{_at(path, key)}: preset '{shortened(key)}' is there twice")
-            result[key] = _Raw(str(key), _preset_values(node, path), _at(path, key))
+            result[str(key)] = _Raw(str(key), _preset_values(node, path), _at(path, key))
     return result, default
 
 
