@@ -133,17 +133,16 @@ class LadderNetwork:
         there is a ``refinement``; in the end, what makes the pixels."""
         (height, width), at = pixels.shape[:2], self._rate(rate)
         walk = self._walk(height, width, at)
-        features: State | None = self._features(pixels, walk)
+        features = self._features(pixels, walk)
         if refinement is not None:
             refinement.begin(self.model, self.image(pixels), (height, width), at, features)
         for index in range(self.model.depth):
-            assert features is not None
             posteriors = walk.posteriors(features)
             if refinement is not None:
                 posteriors = refinement.level(walk, features)
             target = _target(self.model.name(index), posteriors)
             if index + 1 == self.model.depth:
-                features = None  # a large picture's are large
+                del features, posteriors  # of a large picture, they take much
             c = yield target
             del target
             if index + 1 < self.model.depth:
@@ -197,7 +196,7 @@ class LadderNetwork:
                 samples.append(posterior_sample(target, seed, len(samples)))
                 target = ladder.send(samples[-1])
         priors: list[Gaussian] = []
-        walk = self._walk(*pixels.shape[:2], self._rate(rate))
+        walk = self._walk(pixels.shape[0], pixels.shape[1], self._rate(rate))
         for index, c in enumerate(samples):
             priors.append(walk.prior())
             if index + 1 < len(samples):

@@ -50,10 +50,10 @@ class Walk:
         self._kept: tuple[State, Level] | None = None  # of a picture that is one tile
         self._shapes: list[tuple[int, int, int]] = []
 
-    def tiles(self, steps: int = 1) -> Iterator[Tile]:
-        """Tiles with margins for so many of the model's steps, one after another."""
-        stride = self.model.stride
-        return tiles(self.size, stride, TILE, steps * -(-self.model.reach // stride) * stride)
+    def tiles(self, margin: int | None = None) -> Iterator[Tile]:
+        """Tiles with margins for one of the model's steps, or others, one after another."""
+        beyond = self.model.reach if margin is None else margin
+        return tiles(self.size, self.model.stride, TILE, beyond)
 
     @property
     def at_once(self) -> bool:
@@ -117,7 +117,9 @@ class Walk:
     def images(self, c: Array | None) -> Iterator[tuple[Tile, Tensor]]:
         """The picture in [0, 1], not clipped, of each tile without its margins, from the sample
         of the last level (as of ``descend``); nothing whole is kept on the way."""
-        for wide, tile in zip(self.tiles(2), self.tiles(), strict=True):
+        margin = self.model.reach_below(self.index)
+        beyond = margin + self.model.reach
+        for wide, tile in zip(self.tiles(beyond), self.tiles(margin), strict=True):
             inside = tile.within(wide)
             *above, z = inside.crop_all(self._sampled(wide, c))
             state = self._call(self.model.descend, self.index, tuple(above), z, self.rate)
