@@ -117,7 +117,10 @@ class LadderModel(nn.Module, ABC):
     """How many levels it has."""
     reach: int = 256
     """Pixels around a piece of a picture that any one step (from a level's sample to the next
-    level, or to the image) may look at; pictures are worked on in tiles with such margins."""
+    level, or to the image) may look at, the analysis too; large pictures are worked on in tiles
+    with such margins."""
+    image_reach: int | None = None
+    """The same of the last step, to the image, where it looks less far; None: ``reach``."""
 
     def __init__(self, options: Options) -> None:
         super().__init__()
@@ -152,6 +155,13 @@ class LadderModel(nn.Module, ABC):
     def name(self, index: int) -> str:
         """Of level ``index``: ``level1`` is nearest the image."""
         return level_name(index, self.depth)
+
+    def reach_below(self, index: int) -> int:
+        """Pixels around a piece of the image that samples from level ``index`` down matter to;
+        each step's in whole strides."""
+        steps = [self.reach] * (self.depth - 1 - index)
+        last = self.reach if self.image_reach is None else self.image_reach
+        return sum(-(-step // self.stride) * self.stride for step in [*steps, last])
 
     def shapes(self, size: Size) -> list[tuple[int, int, int]]:
         """(C, h, w) of every level, top first, of a padded image."""

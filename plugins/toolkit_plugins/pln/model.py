@@ -69,6 +69,7 @@ class PLN(LadderModel):
     least_side = 96
     depth = 2
     reach = 128
+    image_reach = 32
 
     def __init__(self, options: PLNOptions) -> None:
         super().__init__(options)

@@ -50,7 +50,7 @@ class VAE(LadderModel):
     stride = 16
     least_side = 96
     depth = 1
-    reach = 64
+    reach = 32
 
     def __init__(self, options: VAEOptions) -> None:
         super().__init__(options)
