@@ -109,6 +109,8 @@ class LadderModel(nn.Module, ABC):
     """
 
     options_class: ClassVar[type[Options]] = Options
+    encoder_options_class: ClassVar[type[Options]] = Options
+    """Of what an encoder alone does with trained weights: neither weights nor files say it."""
     stride: int = 16
     """Sides of the images that it takes are multiples of this ..."""
     least_side: int = 1
@@ -125,6 +127,7 @@ class LadderModel(nn.Module, ABC):
     def __init__(self, options: Options) -> None:
         super().__init__()
         self.options = options
+        self.encoder = self.encoder_options_class()
 
     encoder_arithmetic: Callable[[], AbstractContextManager[Any]] = staticmethod(nullcontext)
     """``with self.encoder_arithmetic():`` around what only an encoder computes within ``level``:

@@ -23,6 +23,7 @@ from toolkit.sampling.ladder import Target, posterior_sample
 if TYPE_CHECKING:
     from toolkit.codec.base import Pixels
     from toolkit.entropy_model.refinement import EncoderRefinement
+    from toolkit.options import Options
     from toolkit.plugin.specs import EntropyModelSpec
     from toolkit.sampling.contract import Array
     from toolkit.sampling.ladder import DecodeLadder, EncodeLadder
@@ -32,13 +33,20 @@ T = TypeVar("T")
 
 
 @cache
-def load_network(spec: EntropyModelSpec, path: Path, precision: str) -> LadderNetwork:
+def load_network(
+    spec: EntropyModelSpec, path: Path, precision: str, encoder: Options | None = None
+) -> LadderNetwork:
     """The network of a weights file of this model.
+
+    Arguments:
+        encoder: The model's encoder options; None: their defaults.
 
     Raises what ``load_weights`` does, and UsageError for weights of another model.
     """
     model = load_model(spec, path)
     assert isinstance(model, LadderModel)
+    if encoder is not None:
+        model.encoder = encoder
     return LadderNetwork(model.double() if precision == "float64" else model, precision)
 
 
