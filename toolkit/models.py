@@ -35,7 +35,8 @@ def load_model(
         registry: another file of presets.
 
     Returns:
-        The module in evaluation mode, with weights of its own: nobody else's change.
+        The module in evaluation mode, with weights of its own: nobody else's change. It codes what
+        the networks say: refinement of single pictures is the codec's.
 
     Raises:
         UnknownName: neither a preset nor a model.
@@ -63,6 +64,5 @@ def load_model(
         load_weights(codec.weights).objective,
         rate,
         codec.options.seed,
-        codec.options.refinement_steps,
     )
     return module.to(device).eval()

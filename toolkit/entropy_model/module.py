@@ -25,7 +25,6 @@ from torch import Tensor, nn
 
 from toolkit.entropy_model.base import LadderModel, Level, Size, State, level_name
 from toolkit.entropy_model.network import SMALLEST_R
-from toolkit.entropy_model.refinement import EncoderRefinement
 from toolkit.errors import InputError, UsageError
 from toolkit.format.errors import BadStream
 from toolkit.format.weights import write_weights
@@ -53,7 +52,6 @@ class LadderModule(nn.Module):
         objective: what the weights were trained for, as in their file.
         rate: in [0, 1]: what images are coded at where a call doesn't say.
         seed: of the random numbers that encoder and decoder share, 0 to 255.
-        refinement_steps: gradient steps on each image before ``compress`` codes it.
     """
 
     def __init__(
@@ -64,12 +62,11 @@ class LadderModule(nn.Module):
         objective: Mapping[str, Any] | None = None,
         rate: float = 0.5,
         seed: int = 0,
-        refinement_steps: int = 0,
     ) -> None:
         super().__init__()
         self.model, self.samplers, self.name = model, dict(samplers), name
         self.objective = dict(objective or {})
-        self.rate, self.seed, self.refinement_steps = rate, seed, refinement_steps
+        self.rate, self.seed = rate, seed
 
     @property
     def levels(self) -> list[str]:
@@ -197,14 +194,10 @@ class LadderModule(nn.Module):
         """The streams of an image (1, 3, H, W), top level first."""
         streams: list[bytes] = []
         padded = self._padded(x)
-        refinement: EncoderRefinement | None = None
 
         def code(index: int, state: State, level: Level) -> Tensor:
             assert level.posterior is not None
             d, log_r = level.posterior
-            if refinement is not None:
-                with torch.enable_grad():
-                    d = refinement.level(index, state, level)
             r = torch.exp(log_r).clamp_min(SMALLEST_R)
             if not bool(d.isfinite().all() and r.isfinite().all()):
                 raise InputError(f"these weights can't code this: {self.levels[index]} not finite")
@@ -217,10 +210,6 @@ class LadderModule(nn.Module):
 
         with torch.no_grad():
             features = self.model.analyse(padded, rate)
-            if self.refinement_steps:
-                refinement = EncoderRefinement(self.refinement_steps, self.objective, self.seed)
-                sides = x.shape[2], x.shape[3]
-                refinement.begin(self.model, padded, sides, rate, features)
             self._walk(_size(padded), rate, features, code)
         return streams
 
