@@ -178,29 +178,6 @@ def test_encoding_repeats_and_depends_on_the_seed(codec: Codec) -> None:
     assert toolkit.decode(other).shape == pixels.shape
 
 
-ERRORS = ({"combination": {"exponent": 1, "swapped": True}}, {"recomputed": False})
-
-
-@pytest.mark.parametrize("encoder", ERRORS, ids=lambda encoder: next(iter(encoder)))
-def test_the_thesis_s_errors_cost_and_decoders_need_not_know(
-    codec: Codec, encoder: dict[str, Any]
-) -> None:
-    pixels = photograph()
-    wrong = toolkit.load("pln-isgs", {"encoder": encoder})
-    encoded, better = wrong.encode(pixels, 0.6), codec.encode(pixels, 0.6)
-    np.testing.assert_array_equal(decode_file(encoded.data).pixels, encoded.reconstruction)
-    assert encoded.data != better.data
-    worse = psnr(pixels, encoded.reconstruction) < psnr(pixels, better.reconstruction) - 1
-    assert worse or len(encoded.data) > len(better.data)
-
-
-def test_encoder_options_are_checked_before_weights_load() -> None:
-    with pytest.raises(UsageError, match="encoder: no option 'recomputd'; nearest: recomputed"):
-        toolkit.load("pln", {"encoder": {"recomputd": True}, "weights": "none.safetensors"})
-    with pytest.raises(UsageError, match="encoder: no option 'recomputed'"):
-        toolkit.load("vae", {"encoder": {"recomputed": True}, "weights": "none.safetensors"})
-
-
 def test_a_file_of_other_weights_says_so(codec: Codec, tmp_path: Path) -> None:
     encoded = codec.encode(picture(32, 32), 0.5)
     container = read_container(encoded.data)
