@@ -118,7 +118,7 @@ def test_workers_go_with_their_parent_and_leave_whole_files(
         (photos / f"{i}.png").write_bytes((photos / "0.png").read_bytes())
     out = tmp_path / "coded"
     command = [sys.executable, "-m", "toolkit", "encode", str(photos), "--codec", "avif",
-               "-o", "refinement_steps=10", "--out", str(out), "--workers", "2"]  # fmt: skip
+               "-o", "effort=10", "--out", str(out), "--workers", "2"]  # fmt: skip
     parent = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     end = time.monotonic() + 60
     while not (out.exists() and len(list(out.glob("*.avif"))) > 2):

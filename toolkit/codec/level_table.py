@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from toolkit.format.container import BadStream, Container, Stream
-from toolkit.format.errors import BadFile
+from toolkit.format.errors import BadFile, UnknownPlugin
 from toolkit.format.varint import Fields, varint
 from toolkit.sampling.choice import SamplerChoice, pack_choice, read_choice
 
@@ -122,7 +122,7 @@ def _read_2(plugins: Plugins, container: Container, partial: bool) -> list[Level
                 return levels
             levels.append(LevelEntry(choice, None if length < 0 else data[at : at + length]))
             at += max(0, length)
-    except BadStream:
+    except (BadStream, UnknownPlugin):
         raise
     except (BadFile, UnicodeDecodeError) as error:
         raise BadStream(f"{name}: its table of levels can't be read ({error})") from None
