@@ -228,7 +228,7 @@ def test_exit_status_of_failures(workspace):
     ],
 )
 def test_exit_status_of_errors(workspace, arguments, status):
-    done = call(workspace, *arguments)
+    done = call(workspace, *arguments, "--registry", "registry.yaml")
     assert done.returncode == status
     assert len(done.stderr.splitlines()) == 1
 

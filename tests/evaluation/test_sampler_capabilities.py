@@ -77,6 +77,11 @@ def test_presets_that_sample_are_found_by_their_options(bench):
     status, _, errors = bench("--synthetic")
     assert status == 2
     assert "no preset whose codec sends samples" in errors
+    Path("registry.yaml").write_text(
+        f"{REGISTRY}  mine: {{codec: flat, options: {{coding: sampled}}, sweep: [50]}}\n"
+    )
+    status, means, _ = bench("--synthetic", "--point", "0.5")
+    assert (status, [mean["preset"] for mean in means]) == (0, ["mine"])
 
 
 def test_who_can_do_what():

@@ -184,10 +184,10 @@ def _with_sampler(preset: Preset, text: str) -> Preset:
 
 
 def _presets_that_sample() -> list[str]:
-    """Names of the presets whose codec sends samples; none of what isn't installed."""
+    """Names of the written presets whose codec sends samples; none of what isn't installed."""
     registry = session().registry
     found: list[str] = []
-    for name in registry.names():
+    for name in registry.names(written=True):
         with suppress(MissingError):
             if _sends_samples(registry.preset(name)):
                 found.append(name)

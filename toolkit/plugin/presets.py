@@ -64,6 +64,8 @@ class _Raw:
     name: str
     values: dict[str, Any]
     source: str
+    written: bool = True
+    """Whether it is in a file: not a codec that is called by its own name."""
 
 
 class Registry:
@@ -82,8 +84,9 @@ class Registry:
             raise UsageError(f"{self.path}: no default preset: name one with --codec")
         return self._default
 
-    def names(self) -> list[str]:
-        return list(self._raw)
+    def names(self, written: bool = False) -> list[str]:
+        """Of all presets, or of those that are ``written`` in a file alone."""
+        return [name for name, raw in self._raw.items() if raw.written or not written]
 
     def preset(self, name: str, overrides: Mapping[str, Any] | None = None) -> Preset:
         """The preset, ``overrides`` (dotted option names to values) merged into its options.
@@ -207,7 +210,7 @@ def _without_preset(spec: CodecSpec) -> _Raw:
         "codec": spec.name,
         "sweep": [round(point) for point in sweep] if knob.integer else sweep,
     }
-    return _Raw(spec.name, values, f"codec '{spec.name}'")
+    return _Raw(spec.name, values, f"codec '{spec.name}'", written=False)
 
 
 def _read(path: Path) -> tuple[dict[str, _Raw], str | None]:
