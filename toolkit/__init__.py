@@ -10,9 +10,10 @@
 """
 
 from toolkit.api import decode, evaluate, load
+from toolkit.models import load_model
 from toolkit.plugin.hookspecs import hookimpl
 
-__all__ = ["__version__", "decode", "evaluate", "hookimpl", "load"]
+__all__ = ["__version__", "decode", "evaluate", "hookimpl", "load", "load_model"]
 
 
 def __getattr__(name: str) -> str:

@@ -12,13 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
+import toolkit
+from toolkit.cli.options import presets_with_options
 from toolkit.codec.base import Codec, as_pixels, mode_of
 from toolkit.errors import InputError, UsageError
 from toolkit.format.container import BadFile, BadStream, LimitExceeded
 from toolkit.options import parse_options
 from toolkit.plugin.loader import load_plugins
+from toolkit.plugin.presets import load_registry, open_codec
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 KODAK = DATA / "kodak"
@@ -182,6 +185,28 @@ def test_subsampled_chroma_takes_fewer_bits(name: str) -> None:
     )
     assert len(half.data) < len(full.data)
     assert codec(name).decode(half.data).pixels.shape == pixels.shape
+
+
+@pytest.mark.parametrize("chroma", ["420", "444"])
+def test_the_best_jpeg_is_the_default_s_pixels_in_fewer_bits(chroma: str) -> None:
+    default = {"420": "jpeg", "444": "jpeg-444"}[chroma]
+    best = f"{default}-progressive"
+    pixels = picture(256, 256, "RGB")
+    plain, small = (toolkit.load(name).encode(pixels, 50).data for name in (default, best))
+    assert len(small) < len(plain)
+    np.testing.assert_array_equal(*(codec("jpeg").decode(data).pixels for data in (plain, small)))
+    with Image.open(io.BytesIO(small)) as opened:
+        assert opened.info["progressive"]
+        assert JpegImagePlugin.get_sampling(opened) == (0 if chroma == "444" else 2)
+
+
+def test_chroma_can_be_named_on_the_command_line() -> None:
+    preset = presets_with_options(load_registry(load_plugins()), ["jpeg"], ["chroma=4:4:4"])[0]
+    assert preset.options == {"chroma": "4:4:4"}
+    pixels = picture(64, 64, "RGB")
+    assert open_codec(load_plugins(), preset).encode(pixels, 50).data == (
+        codec("jpeg", chroma="4:4:4").encode(pixels, 50).data
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,19 +15,26 @@ import torch
 import yaml
 from PIL import Image
 from random_models import picture
+from scipy.special import ndtr
 
+import toolkit
 from toolkit.api import decode_file
 from toolkit.codec.base import DecodeSettings, as_pixels
 from toolkit.format.container import BadFile, OtherModel, Stream, read_container, write_container
+from toolkit.format.weights import load_weights
 from toolkit.options import parse_options
 from toolkit.plugin.loader import load_plugins
 from toolkit.training.export import export
 from toolkit.training.loop import Trainer
 from toolkit.training.recipe import load_recipe
+from toolkit_evaluation.data.datasets import sample_paths
 from toolkit_plugins import hyperprior, pln
-from toolkit_plugins.hyperprior.codec import factorized_tables
+from toolkit_plugins.hyperprior import refinement as refining
+from toolkit_plugins.hyperprior.codec import FOLDER, HyperpriorModel, factorized_tables
+from toolkit_plugins.hyperprior.images import to_network
 from toolkit_plugins.hyperprior.model import Hyperprior, HyperpriorOptions
 from toolkit_plugins.hyperprior.parameter_check import Mismatch
+from toolkit_plugins.hyperprior.refinement import LatentRefinement, Picture, Rounded
 
 PLUGINS = load_plugins()
 RECIPE = Path(hyperprior.__file__).parent / "recipes" / "hyperprior.yaml"
@@ -39,6 +46,7 @@ TINY = {
     "knots": 3,
 }
 STEPS = 64
+SHIPPED = FOLDER / "hyperprior.safetensors"
 
 
 @pytest.fixture(scope="session")
@@ -250,6 +258,104 @@ def test_decoding_needs_no_compressai(run, build, tmp_path):
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "(96, 96, 3)"
+
+
+# -- refinement of the latents of one picture --------------------------------------
+
+
+def cost(codec, pixels, rate: float) -> float:
+    """lambda 255^2 MSE + bits per pixel of the file: what the networks were trained to lower."""
+    objective = load_weights(codec.weights).objective
+    low, high = objective["lambda_min"], objective["lambda_max"]
+    encoded = codec.encode(pixels, rate)
+    shown = toolkit.decode(encoded.data)
+    assert np.array_equal(shown, encoded.reconstruction)
+    mse = float(np.mean((pixels.astype(float) - shown) ** 2))
+    return low * (high / low) ** rate * mse + 8 * len(encoded.data) / pixels[:, :, 0].size
+
+
+def photograph():
+    path = next(p for p in sample_paths() if p.stem == "astronaut")
+    return np.ascontiguousarray(np.asarray(Image.open(path))[:160, 100:292])
+
+
+@pytest.mark.parametrize(
+    ("rate", "options", "least"),
+    [
+        (0.1, {}, 0.01),
+        (0.6, {}, 0.02),
+        (1.0, {}, 0.04),
+        (0.6, {"coding": "dithered"}, 0.02),
+        (0.6, {"coding": "sampled", "sampler": {"sampler": "trellis"}}, 0.01),
+    ],
+)
+def test_refinement_lowers_what_was_trained_for(rate, options, least):
+    plain, refined, more = (
+        cost(toolkit.load("hyperprior", {**options, "refinement_steps": steps}), photograph(), rate)
+        for steps in (0, 4, 12)
+    )
+    assert refined < (1 - least) * plain
+    assert more < refined * 1.01
+
+
+def test_the_preset_is_four_steps_and_files_repeat():
+    refined = toolkit.load("hyperprior-refined")
+    assert refined.options.refinement_steps == 4
+    data = refined.encode(photograph(), 0.5).data
+    assert refined.encode(photograph(), 0.5).data == data
+    assert toolkit.load("hyperprior").encode(photograph(), 0.5).data != data
+
+
+@pytest.mark.parametrize("kind", ["flat", "noise", "stripes", "ramp"])
+def test_refinement_of_odd_pictures_never_raises_the_objective(kind):
+    y, x = np.mgrid[:48, :130]
+    plane = {
+        "flat": np.full((48, 130), 200),
+        "noise": np.random.default_rng(0).integers(0, 256, (48, 130)),
+        "stripes": 255 * (x // 3 % 2),
+        "ramp": x + y,
+    }[kind]
+    pixels = np.repeat(plane.astype(np.uint8)[:, :, None], 3, axis=2)
+    for rate in (0.0, 1.0):
+        plain, refined = (
+            cost(toolkit.load("hyperprior", {"refinement_steps": steps}), pixels, rate)
+            for steps in (0, 3)
+        )
+        assert refined < plain * 1.01
+
+
+def test_tiles_and_the_whole_picture_give_the_same_gradient(monkeypatch):
+    """In float32, as bfloat16 rounds tiles otherwise."""
+    model = HyperpriorModel(SHIPPED, 0.5)
+    pixels = np.tile(photograph(), (2, 2, 1))
+    x = torch.from_numpy(to_network(pixels, 16, 96))
+    picture = Picture(
+        x, pixels.shape[:2], 0.5, lambda y: model.networks.reconstruct(y, model.blend)
+    )
+    objective = load_weights(SHIPPED).objective
+    latents = model.latents(pixels)
+    y = torch.from_numpy(latents.y).float()[None]
+    rate = Rounded(torch.ones_like(y), torch.zeros(()))
+    found = []
+    for side in (4096, 128):
+        monkeypatch.setattr(refining, "TILE", side)
+        refinement = LatentRefinement(4, objective, 0, picture)
+        refinement.dtype = torch.float32
+        found.append(refinement._evaluate(y, torch.zeros_like(y), rate))
+    whole, tiled = found
+    assert tiled.value == pytest.approx(whole.value, rel=1e-5)
+    scale = float(whole.gradient.std())
+    torch.testing.assert_close(tiled.gradient, whole.gradient, rtol=1e-3, atol=1e-3 * scale)
+
+
+def test_bits_of_rounded_latents_are_those_of_the_normal_distribution():
+    v = torch.tensor([0.0, 0.2, -1.0, 3.0, 40.0])
+    for scale in (0.11, 0.7, 20.0):
+        rate = Rounded(torch.tensor(scale), torch.zeros(()))
+        mass = ndtr((v.double() + 0.5) / scale) - ndtr((v.double() - 0.5) / scale)
+        expected = -np.log2(np.maximum(mass, 2.0**-24))
+        found = rate.nats(v).double() / math.log(2)
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_the_card_says_what_it_is(run):

@@ -18,10 +18,11 @@ from toolkit.cli import main
 from toolkit.codec import search
 from toolkit.codec.base import Codec
 from toolkit.entropy_model import refinement as refining
-from toolkit.entropy_model.base import Size
+from toolkit.entropy_model.base import Size, State
 from toolkit.entropy_model.network import LadderNetwork, load_network
 from toolkit.entropy_model.refinement import Descent, EncoderRefinement, Evaluation, steps_by_level
-from toolkit.entropy_model.tiles import tiles
+from toolkit.entropy_model.tiles import Tile, tiles
+from toolkit.entropy_model.walk import Walk
 from toolkit.errors import UsageError
 from toolkit.format.weights import load_weights
 from toolkit.plugin.loader import load_plugins
@@ -62,16 +63,22 @@ def begun(
     pixels: Pixels, rate: float = 0.5, steps: int = 4, **objective: Any
 ) -> tuple[EncoderRefinement, refining._Work]:
     """A refinement that has taken up a picture, in float32, and the work on its top level."""
-    model, at = network().model, torch.tensor([rate])
-    x = network().image(pixels)
+    net, at = network(), torch.tensor([rate])
+    walk = Walk(net.model, net.padded(*pixels.shape[:2]), at, net._call)
     refined = EncoderRefinement(steps, {**load_weights(WEIGHTS).objective, **objective}, 0)
     refined.dtype = torch.float32
+
+    def analyse(tile: Tile) -> State:
+        with torch.no_grad():
+            return net.model.analyse(net.image(pixels, tile.outer), at)
+
+    refined.begin(walk, pixels, analyse)
+    (tile,) = refined.pieces
+    piece = refined.piece(tile)
     with torch.no_grad():
-        features = model.analyse(x, at)
-        refined.begin(model, x, pixels.shape[:2], at, features)
-        state = model.start(Size(1, x.shape[2], x.shape[3]), at)
-        level = model.level(0, state, features, at)
-    return refined, refining._Work(refined, 0, state, level)
+        state = net.model.start(walk.size, at)
+        level = net.model.level(0, state, piece.features, at)
+    return refined, refining._Work(refined, piece, 0, state, level)
 
 
 # -- files ------------------------------------------------------------------------
@@ -143,15 +150,33 @@ def test_gradients_in_tiles_are_those_of_the_whole(monkeypatch: pytest.MonkeyPat
         torch.testing.assert_close(b / scale, a / scale, rtol=0, atol=1e-4)
 
 
+def test_large_pictures_are_refined_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, rate = photograph(512, 400), 0.8
+    plain, whole = (cost(codec(refinement_steps=n), pixels, rate) for n in (0, 4))
+    monkeypatch.setattr(refining, "PIECE", 224)
+    assert cost(codec(refinement_steps=4), pixels, rate) < whole + 0.1 * (plain - whole)
+
+
+def test_pieces_know_what_the_whole_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, objective = photograph(512, 400), load_weights(WEIGHTS).objective
+    scales = []
+    for piece, count in ((2048, 1), (224, 6)):
+        monkeypatch.setattr(refining, "PIECE", piece)
+        refined = EncoderRefinement(1, objective, 0)
+        target = next(network().encode(pixels, 0.7, refined))
+        assert len(refined.pieces) == count
+        scales.append(target.r)
+    np.testing.assert_allclose(*scales, rtol=0.02)
+
+
 def test_padding_does_not_count() -> None:
-    refined, work = begun(photograph(100, 70))
+    _, work = begun(photograph(100, 70))
     before = work.evaluate(False).distortion
-    refined.x[:, :, 100:], refined.x[:, :, :, 70:] = 0.0, 1.0
-    refined, again = begun(photograph(100, 70))
-    refined.x[:, :, 100:], refined.x[:, :, :, 70:] = 0.0, 1.0
+    _, again = begun(photograph(100, 70))
+    again.piece.x[:, :, 100:], again.piece.x[:, :, :, 70:] = 0.0, 1.0
     assert again.evaluate(False).distortion == before
-    refined, changed = begun(photograph(100, 70))
-    refined.x[:, :, 50:60, 50:60] = 0.0
+    _, changed = begun(photograph(100, 70))
+    changed.piece.x[:, :, 50:60, 50:60] = 0.0
     assert changed.evaluate(False).distortion != before
 
 
@@ -161,7 +186,7 @@ def test_each_distortion_falls(kind: str) -> None:
     objective = {"distortion": kind, "lambda_min": lambdas, "lambda_max": lambdas}
     refined, work = begun(photograph(128, 160), steps=4, **objective)
     before = work.evaluate(False).value
-    refined.descent.run(3, work.evaluate, refined.offsets[::-1])
+    refined.descent.run(3, work.evaluate, work.piece.offsets[::-1])
     assert work.evaluate(False).value < before
 
 
@@ -213,12 +238,12 @@ def test_a_laplace_scale_weighs_absolute_errors() -> None:
     gamma, rate = 0.02, 0.4
     laplace = {"distortion": "mae", "laplace_scale": gamma, "learned_scale": True}
     objective = {"lambda_min": 0.1, "lambda_max": 1.0, **laplace}
-    refined, work = begun(photograph(96, 96), rate, **objective)
+    _, work = begun(photograph(96, 96), rate, **objective)
     tile = next(tiles(Size(1, 96, 96), 32, 768, 0))
     shown = torch.rand(1, 3, 96, 96)
     nats = float(work._distortion(tile, shown))
     # lambda times the negative logarithm of the Laplace likelihood, but for its normaliser
-    expected = 0.1 * 10**rate * float((refined.x - shown).abs().sum()) / gamma
+    expected = 0.1 * 10**rate * float((work.piece.x - shown).abs().sum()) / gamma
     assert nats == pytest.approx(expected, rel=1e-4)
 
 

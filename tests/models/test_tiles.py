@@ -155,6 +155,17 @@ def test_a_reach_that_is_too_small_shows(name: str, small_tiles: Any) -> None:
 
 
 @pytest.mark.usefixtures("in_float32")
+@pytest.mark.parametrize("name", ["pln", "vae", "deep-pln"])
+def test_a_reach_of_the_image_that_is_too_small_shows(name: str, small_tiles: Any) -> None:
+    net, pixels = network(name), noise(200, 333)
+    _, samples, shown = coded(net, pixels)
+    small_tiles()
+    assert off_by(shown, decoded(net.decode(200, 333, 0.6), samples)) <= 1
+    net.model.image_reach = 0
+    assert off_by(shown, decoded(net.decode(200, 333, 0.6), samples)) > 1
+
+
+@pytest.mark.usefixtures("in_float32")
 @pytest.mark.parametrize("name", SMALL)
 def test_levels_left_out_and_latents_in_tiles(name: str, small_tiles: Any) -> None:
     net, pixels = network(name), noise(200, 333)

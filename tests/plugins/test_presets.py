@@ -226,6 +226,11 @@ def test_parse_override() -> None:
     assert parse_override("a.b=3") == ("a.b", 3)
     assert parse_override("a=[1, 2]") == ("a", [1, 2])
     assert parse_override("a=") == ("a", None)
+    assert parse_override("chroma=4:4:4") == ("chroma", "4:4:4")  # no number to the base 60
+    assert parse_override("a={chroma: 4:2:0, b: 1:30.5}") == (
+        "a",
+        {"chroma": "4:2:0", "b": "1:30.5"},
+    )
     odd = ("a=!!python/name:os.system", "a=2001-01-01", "a={1: 2}", "a=.nan", "a=" + "[" * 3000)
     for bad in ("a", "=3", "a=[1", *odd):
         with pytest.raises(UsageError):

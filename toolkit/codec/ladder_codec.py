@@ -18,7 +18,7 @@ from toolkit.codec.level_table import RATE_STEPS, names_of, pack_table, read_tab
 from toolkit.errors import UsageError
 from toolkit.format.container import BadStream
 from toolkit.format.weights import find_weights, load_weights, weights_of_fingerprint
-from toolkit.options import Options
+from toolkit.options import Options, parse_options
 from toolkit.plugin.presets import merge
 from toolkit.sampling.capabilities import FitsBytes
 from toolkit.sampling.choice import SamplerChoice
@@ -60,6 +60,8 @@ class LadderOptions(Options, frozen=True):
     refinement_steps: Annotated[int, Meta(ge=0, le=10000)] = 0
     """Gradient steps that refine the posterior of each picture before it is coded. Encoder
     only: files don't say it, decoders take no longer."""
+    encoder: dict[str, Any] = field(default_factory=dict)
+    """Options of the model's encoder, if it has any (``encoder_options_class``). Encoder only."""
 
 
 class LadderCodec(ContainerCodec):
@@ -80,6 +82,14 @@ class LadderCodec(ContainerCodec):
             name: SamplerChoice.from_options(self.plugins, self._sampler_options(name), name)
             for name in (DEFAULT, *options.levels)
         }
+        self._encoder_options()
+
+    def _encoder_options(self) -> Options | None:
+        """None where there are none, so that no network code is imported only to check them."""
+        if not self.options.encoder:
+            return None
+        cls = self.model.loaded.encoder_options_class
+        return parse_options(cls, self.options.encoder, f"codec '{self.spec.name}': encoder")
 
     def _sampler_options(self, name: str) -> Mapping[str, Any]:
         levels = self.options.levels
@@ -112,7 +122,7 @@ class LadderCodec(ContainerCodec):
         """The network of the weights. Raises UsageError for options of a level that it hasn't."""
         from toolkit.entropy_model.network import load_network
 
-        network = load_network(self.model, self.weights, "float32")
+        network = load_network(self.model, self.weights, "float32", self._encoder_options())
         depth = network.model.depth
         for name in self.options.levels:
             if name != DEFAULT and int(name.removeprefix("level")) > depth:

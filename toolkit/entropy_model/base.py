@@ -109,6 +109,8 @@ class LadderModel(nn.Module, ABC):
     """
 
     options_class: ClassVar[type[Options]] = Options
+    encoder_options_class: ClassVar[type[Options]] = Options
+    """Of what an encoder alone does with trained weights: neither weights nor files say it."""
     stride: int = 16
     """Sides of the images that it takes are multiples of this ..."""
     least_side: int = 1
@@ -117,11 +119,15 @@ class LadderModel(nn.Module, ABC):
     """How many levels it has."""
     reach: int = 256
     """Pixels around a piece of a picture that any one step (from a level's sample to the next
-    level, or to the image) may look at; pictures are worked on in tiles with such margins."""
+    level, or to the image) may look at, the analysis too; large pictures are worked on in tiles
+    with such margins."""
+    image_reach: int | None = None
+    """The same of the last step, to the image, where it looks less far; None: ``reach``."""
 
     def __init__(self, options: Options) -> None:
         super().__init__()
         self.options = options
+        self.encoder = self.encoder_options_class()
 
     encoder_arithmetic: Callable[[], AbstractContextManager[Any]] = staticmethod(nullcontext)
     """``with self.encoder_arithmetic():`` around what only an encoder computes within ``level``:
@@ -152,6 +158,13 @@ class LadderModel(nn.Module, ABC):
     def name(self, index: int) -> str:
         """Of level ``index``: ``level1`` is nearest the image."""
         return level_name(index, self.depth)
+
+    def reach_below(self, index: int) -> int:
+        """Pixels around a piece of the image that samples from level ``index`` down matter to;
+        each step's in whole strides."""
+        steps = [self.reach] * (self.depth - 1 - index)
+        last = self.reach if self.image_reach is None else self.image_reach
+        return sum(-(-step // self.stride) * self.stride for step in [*steps, last])
 
     def shapes(self, size: Size) -> list[tuple[int, int, int]]:
         """(C, h, w) of every level, top first, of a padded image."""

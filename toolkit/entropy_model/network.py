@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from toolkit.codec.base import LatentLevel
 from toolkit.entropy_model.base import Gaussian, LadderModel, Size, State
-from toolkit.entropy_model.tiles import Span, Tile, gathered
+from toolkit.entropy_model.tiles import Span, Tile, gathered, whole_tile
 from toolkit.entropy_model.walk import Walk, mirrored
 from toolkit.errors import InputError
 from toolkit.format.errors import BadStream
@@ -23,6 +23,7 @@ from toolkit.sampling.ladder import Target, posterior_sample
 if TYPE_CHECKING:
     from toolkit.codec.base import Pixels
     from toolkit.entropy_model.refinement import EncoderRefinement
+    from toolkit.options import Options
     from toolkit.plugin.specs import EntropyModelSpec
     from toolkit.sampling.contract import Array
     from toolkit.sampling.ladder import DecodeLadder, EncodeLadder
@@ -32,13 +33,20 @@ T = TypeVar("T")
 
 
 @cache
-def load_network(spec: EntropyModelSpec, path: Path, precision: str) -> LadderNetwork:
+def load_network(
+    spec: EntropyModelSpec, path: Path, precision: str, encoder: Options | None = None
+) -> LadderNetwork:
     """The network of a weights file of this model.
+
+    Arguments:
+        encoder: The model's encoder options; None: their defaults.
 
     Raises what ``load_weights`` does, and UsageError for weights of another model.
     """
     model = load_model(spec, path)
     assert isinstance(model, LadderModel)
+    if encoder is not None:
+        model.encoder = encoder
     return LadderNetwork(model.double() if precision == "float64" else model, precision)
 
 
@@ -115,14 +123,15 @@ class LadderNetwork:
     def _walk(self, height: int, width: int, rate: Tensor) -> Walk:
         return Walk(self.model, self.padded(height, width), rate, self._call)
 
-    def _features(self, pixels: Pixels, walk: Walk) -> State:
-        """What the encoder knows of a picture."""
+    def _features(self, pixels: Pixels, walk: Walk, piece: Tile) -> State:
+        """What the encoder knows of a piece of a picture with its margins."""
 
         def analysed(tile: Tile) -> State:
+            x = self.image(pixels, tile.shifted(piece.outer))
             with torch.inference_mode(), arithmetic(encoder_dtype()):
-                return self.model.analyse(self.image(pixels, tile.outer), walk.rate)
+                return self.model.analyse(x, walk.rate)
 
-        return gathered((tile, analysed(tile)) for tile in walk.tiles())
+        return gathered((tile, analysed(tile)) for tile in walk.tiles(size=piece.outer_size))
 
     # -- ladders -----------------------------------------------------------------
 
@@ -133,19 +142,17 @@ class LadderNetwork:
         there is a ``refinement``; in the end, what makes the pixels."""
         (height, width), at = pixels.shape[:2], self._rate(rate)
         walk = self._walk(height, width, at)
-        known = self._features(pixels, walk)
-        if refinement is not None:
-            refinement.begin(self.model, self.image(pixels), (height, width), at, known)
-        features: State | None = known
-        del known
+        features: State = ()
+        if refinement is None:
+            features = self._features(pixels, walk, whole_tile(walk.size))
+        else:
+            refinement.begin(walk, pixels, partial(self._features, pixels, walk))
         for index in range(self.model.depth):
-            assert features is not None
-            posteriors = walk.posteriors(features)
-            if refinement is not None:
-                posteriors = refinement.level(walk, features)
+            posteriors = walk.posteriors(features) if refinement is None else refinement.level(walk)
             target = _target(self.model.name(index), posteriors)
+            del posteriors
             if index + 1 == self.model.depth:
-                features = None  # a large picture's are large
+                features = ()  # of a large picture, they take much
             c = yield target
             del target
             if index + 1 < self.model.depth:
@@ -199,8 +206,7 @@ class LadderNetwork:
                 samples.append(posterior_sample(target, seed, len(samples)))
                 target = ladder.send(samples[-1])
         priors: list[Gaussian] = []
-        height, width = pixels.shape[:2]
-        walk = self._walk(height, width, self._rate(rate))
+        walk = self._walk(pixels.shape[0], pixels.shape[1], self._rate(rate))
         for index, c in enumerate(samples):
             priors.append(walk.prior())
             if index + 1 < len(samples):

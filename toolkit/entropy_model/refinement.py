@@ -16,29 +16,37 @@ the last level, not at a sample, whose noise costs more than it tells; scales st
 are right already.
 
 Steps run in tiles whose margins cover what the networks look at, so that gradients are the
-whole picture's and memory is bounded.
+whole picture's and memory is bounded. Large pictures are refined in pieces that overlap, each by
+itself, since what is kept between steps is several times the latents.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from toolkit.entropy_model.base import Gaussian, LadderModel, Level, Size, State, kl_bits
-from toolkit.entropy_model.network import arithmetic, encoder_dtype
-from toolkit.entropy_model.tiles import Tile, tiles, whole_tile
-from toolkit.entropy_model.walk import Walk
+from toolkit.entropy_model.base import Gaussian, Level, Size, State, kl_bits
+from toolkit.entropy_model.network import arithmetic, encoder_dtype, tensor_of
+from toolkit.entropy_model.tiles import Tile, tiles
+from toolkit.entropy_model.walk import Walk, mirrored
 from toolkit.options import parse_options
 from toolkit.sampling.randomness import SharedRandom
 from toolkit.training.objective import RateDistortion, distortion
 from toolkit.training.recipe import Objective
 
+if TYPE_CHECKING:
+    from toolkit.codec.base import Pixels
+
 TILE = 768
 """Pixels a side of a tile: about 0.4 GiB of activations in bfloat16."""
+PIECE = 2048
+"""Pixels a side of what is refined together: larger pictures are refined piece by piece, with
+margins, so that memory is bounded."""
 JOINT_SHARE = 0.7
 """Of the steps, those before the top level is coded."""
 STEP, MOMENTUM = 0.2, 0.7
@@ -133,6 +141,10 @@ class Descent:
             if self._overshot(evaluate(False)):
                 self._go_back(offsets)
 
+    def forget(self) -> None:
+        """Make no use of what was seen so far, which takes memory."""
+        self.best, self.kept = None, []
+
     def forget_top(self) -> None:
         """The top one of the levels that moved is known now: its bits count no longer."""
         if self.best is not None:
@@ -170,48 +182,69 @@ class EncoderRefinement:
         self.random = SharedRandom(seed, 0).private(1)
         self.dtype = encoder_dtype()
 
-    def begin(
-        self,
-        model: LadderModel,
-        x: Tensor,
-        size: tuple[int, int],
-        rate: Tensor,
-        features: State,
-    ) -> None:
-        """Take up a picture.
+    def begin(self, walk: Walk, pixels: Pixels, analyse: Callable[[Tile], State]) -> None:
+        """Take up a picture (H, W, 3).
 
         Arguments:
-            x: The padded picture (1, 3, H, W) in [0, 1].
-            size: Its height and width without padding.
-            features: What the encoder knows of it.
+            walk: The way down its ladder, at the top.
+            analyse: Finds out what the encoder knows of a piece with its margins.
         """
-        self.model, self.x, self.rate = model, x, rate
-        self.features = tuple(t.clone() for t in features)
-        # five scales of MS-SSIM need some room: there, the mirrored part counts, too
-        whole = self.objective.distortion == "ms-ssim"
-        self.size = (x.shape[2], x.shape[3]) if whole else size
-        self.weight = LN2 * float(RateDistortion(self.objective).lambdas(rate)[0])
+        self.model, self.rate, self.padded = walk.model, walk.rate, walk.size
+        self.pixels, self.analyse = pixels, analyse
+        self.weight = LN2 * float(RateDistortion(self.objective).lambdas(walk.rate)[0])
         if self.objective.laplace_scale is not None:  # the likelihood, but for its constant
             self.weight /= LN2 * self.objective.laplace_scale
-        padded = Size(1, x.shape[2], x.shape[3])
-        self.offsets = [torch.zeros(1, *shape, dtype=x.dtype) for shape in model.shapes(padded)]
-        self.steps = steps_by_level(self.descent.steps, model.depth)
+        self.steps = steps_by_level(self.descent.steps, walk.model.depth)
+        margin = walk.model.reach_below(max(0, walk.model.depth - 2))
+        self.pieces = list(tiles(walk.size, walk.model.stride, PIECE, margin))
+        self.descents = [self.descent, *(Descent(self.descent.steps) for _ in self.pieces[1:])]
+        self.several = len(self.pieces) > 1
+        dtype = torch.float16 if self.several else walk.rate.dtype
+        shapes = walk.model.shapes(walk.size)
+        self.offsets = [torch.zeros(1, *shape, dtype=dtype) for shape in shapes]
+        self.kept: _Piece | None = None
 
-    def level(self, walk: Walk, features: State) -> Iterator[tuple[Tile, Gaussian]]:
-        """The refined posterior of the level that the walk has come to, in units of its prior."""
-        tile = whole_tile(walk.size)
+    def level(self, walk: Walk) -> Iterator[tuple[Tile, Gaussian]]:
+        """The refined posterior of the level that the walk has come to, in units of its prior, of
+        each piece with its margins."""
         index = walk.index
-        state, level = walk.level(tile, features)
-        assert level.posterior is not None
-        state = tuple(t.clone() for t in state)
-        prior, posterior = (
-            Gaussian(*(t.clone() for t in g)) for g in (level.prior, level.posterior)
+        for tile, descent in zip(self.pieces, self.descents, strict=True):
+            piece = self.piece(tile)
+            state, level = walk.level(tile, piece.features)
+            assert level.posterior is not None
+            posterior = Gaussian(*_ordinary(level.posterior))
+            known = Level(Gaussian(*_ordinary(level.prior)), posterior)
+            work = _Work(self, piece, index, _ordinary(state), known)
+            descent.run(self.steps[index], work.evaluate, piece.offsets[index:][::-1])
+            if self.several:
+                descent.forget()
+                for whole, u in zip(self.offsets[index:], piece.offsets[index:], strict=True):
+                    tile.place(whole).copy_(tile.count(u))
+            else:
+                descent.forget_top()
+            d = posterior.mean + torch.exp(posterior.log_scale) * piece.offsets[index]
+            yield tile, Gaussian(d, posterior.log_scale)
+
+    def piece(self, tile: Tile) -> _Piece:
+        """What of a piece of the picture is needed to refine it."""
+        if self.kept is not None:
+            return self.kept
+        dtype = self.rate.dtype
+        x = tensor_of(mirrored(self.pixels, tile.outer), dtype)
+        # five scales of MS-SSIM need some room: there, the mirrored part counts, too
+        sides = self.pixels.shape[:2]
+        if self.objective.distortion == "ms-ssim":
+            sides = self.padded[1:]
+        rows, columns = (
+            min(stop, side) - start for (start, stop), side in zip(tile.outer, sides, strict=True)
         )
-        work = _Work(self, index, state, Level(prior, posterior))
-        self.descent.run(self.steps[index], work.evaluate, self.offsets[index:][::-1])
-        self.descent.forget_top()
-        d = posterior.mean + torch.exp(posterior.log_scale) * self.offsets[index]
-        yield tile, Gaussian(d, posterior.log_scale)
+        offsets = [tile.crop(u) for u in self.offsets]
+        if self.several:
+            offsets = [u.to(dtype) for u in offsets]
+        piece = _Piece(x, (rows, columns), _ordinary(self.analyse(tile)), offsets)
+        if not self.several:
+            self.kept = piece
+        return piece
 
     def noise(self, like: Tensor) -> Tensor:
         """Normal noise, shaped as ``like``; other numbers with each call."""
@@ -229,24 +262,49 @@ def steps_by_level(steps: int, depth: int) -> list[int]:
     return counts
 
 
+def _ordinary(tensors: Iterable[Tensor]) -> State:
+    """Tensors that gradients can be taken with, unlike those of ``torch.inference_mode``."""
+    return tuple(t.clone() if t.is_inference() else t for t in tensors)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A piece of a picture with its margins, as a picture by itself."""
+
+    x: Tensor
+    """(1, 3, H, W) in [0, 1], padded."""
+    size: tuple[int, int]
+    """Its height and width without padding."""
+    features: State
+    """What the encoder knows of it."""
+    offsets: list[Tensor]
+    """Of each level's means, in units of the posterior's scales; top first."""
+
+
 class _Work:
     """The objective once the levels above ``index`` are known."""
 
     def __init__(
-        self, refinement: EncoderRefinement, index: int, state: State, level: Level
+        self,
+        refinement: EncoderRefinement,
+        piece: _Piece,
+        index: int,
+        state: State,
+        level: Level,
     ) -> None:
-        self.r, self.index, self.state, self.known = refinement, index, state, level
+        self.r, self.piece, self.index = refinement, piece, index
+        self.state, self.known = state, level
 
     def evaluate(self, with_gradients: bool) -> Evaluation:
         """The objective, and its gradients by the offsets, the last level's first: summed over
         tiles."""
         r, model = self.r, self.r.model
-        moving = r.offsets[self.index :]
+        moving = self.piece.offsets[self.index :]
         noises = [r.noise(u) for u in moving[:-1]]
         gradients = [torch.zeros_like(u) for u in moving] if with_gradients else []
         nats, distorted = [0.0] * len(moving), 0.0
-        size = Size(1, r.x.shape[2], r.x.shape[3])
-        margin = model.reach * len(moving)
+        size = Size(1, self.piece.x.shape[2], self.piece.x.shape[3])
+        margin = model.reach_below(self.index)
         for tile in tiles(size, model.stride, TILE, margin):
             offsets = [tile.crop(u).detach().clone() for u in moving]
             for u in offsets:
@@ -266,7 +324,7 @@ class _Work:
     ) -> tuple[list[Tensor], Tensor]:
         """KL in nats of each level, and lambda D, of what counts of a tile."""
         r, model = self.r, self.r.model
-        state, features = tile.crop_all(self.state), tile.crop_all(r.features)
+        state, features = tile.crop_all(self.state), tile.crop_all(self.piece.features)
         level = _cropped(self.known, tile)
         kl: list[Tensor] = []
         with arithmetic(r.dtype):
@@ -285,12 +343,12 @@ class _Work:
 
     def _distortion(self, tile: Tile, image: Tensor) -> Tensor:
         """``lambda D`` in nats, summed over the pixels that count: no padding."""
-        r = self.r
+        r, piece = self.r, self.piece
         (top, bottom), (left, right) = tile.inner
-        bottom, right = min(bottom, r.size[0]), min(right, r.size[1])
+        bottom, right = min(bottom, piece.size[0]), min(right, piece.size[1])
         if bottom <= top or right <= left:
             return image.sum() * 0
-        x = r.x[:, :, top:bottom, left:right]
+        x = piece.x[:, :, top:bottom, left:right]
         shown = tile.count(image)[:, :, : bottom - top, : right - left]
         pixels = (bottom - top) * (right - left)
         return r.weight * pixels * distortion(x, shown, r.objective.distortion).sum()

@@ -56,6 +56,12 @@ class Tile:
         )
         return Tile(wider.outer_size, (outer[0], outer[1]), (inner[0], inner[1]))
 
+    def shifted(self, by: tuple[Span, Span]) -> tuple[Span, Span]:
+        """Rows and columns, with margins, where the picture is itself the piece ``by`` of one."""
+        (top, bottom), (left, right) = self.outer
+        (y, _), (x, _) = by
+        return (top + y, bottom + y), (left + x, right + x)
+
     def place(self, tensor: Tensor) -> Tensor:
         """Where what counts of this tile is in a map of the whole picture: a view."""
         return tensor[self._slices(tensor, self.inner, (0, 0), self.size)]

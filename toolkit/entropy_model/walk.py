@@ -50,10 +50,14 @@ class Walk:
         self._kept: tuple[State, Level] | None = None  # of a picture that is one tile
         self._shapes: list[tuple[int, int, int]] = []
 
-    def tiles(self, steps: int = 1) -> Iterator[Tile]:
-        """Tiles with margins for so many of the model's steps, one after another."""
-        stride = self.model.stride
-        return tiles(self.size, stride, TILE, steps * -(-self.model.reach // stride) * stride)
+    def tiles(self, margin: int | None = None, size: Size | None = None) -> Iterator[Tile]:
+        """Tiles with margins for one of the model's steps, or others, one after another.
+
+        Arguments:
+            size: Of a piece, if not of the whole picture.
+        """
+        beyond = self.model.reach if margin is None else margin
+        return tiles(size or self.size, self.model.stride, TILE, beyond)
 
     @property
     def at_once(self) -> bool:
@@ -68,15 +72,14 @@ class Walk:
         return self._call(self.model.descend, self.index - 1, state, tile.crop(self._z), self.rate)
 
     def level(self, tile: Tile, features: State | None = None) -> tuple[State, Level]:
-        """The state and level ``index`` of a tile with its margins."""
-        if self._kept is None or not self.at_once:
-            state = self.state(tile)
-            cropped = None if features is None else tile.crop_all(features)
-            level = self._call(self.model.level, self.index, state, cropped, self.rate)
-            if not self.at_once:
-                return state, level
-            self._kept = state, level
-        return self._kept
+        """The state and level ``index`` of a tile with its margins, ``features`` being its."""
+        if tile.whole and self._kept is not None:
+            return self._kept
+        state = self.state(tile)
+        found = state, self._call(self.model.level, self.index, state, features, self.rate)
+        if tile.whole and self.at_once:
+            self._kept = found
+        return found
 
     def prior(self) -> Gaussian:
         """Of level ``index``, of the whole picture."""
@@ -85,7 +88,7 @@ class Walk:
     def posteriors(self, features: State) -> Iterator[tuple[Tile, Gaussian]]:
         """Of level ``index``, in units of its prior, of each tile with its margins."""
         for tile in self.tiles():
-            posterior = self.level(tile, features)[1].posterior
+            posterior = self.level(tile, tile.crop_all(features))[1].posterior
             assert posterior is not None
             yield tile, posterior
 
@@ -117,7 +120,9 @@ class Walk:
     def images(self, c: Array | None) -> Iterator[tuple[Tile, Tensor]]:
         """The picture in [0, 1], not clipped, of each tile without its margins, from the sample
         of the last level (as of ``descend``); nothing whole is kept on the way."""
-        for wide, tile in zip(self.tiles(2), self.tiles(), strict=True):
+        margin = self.model.reach_below(self.index)
+        beyond = margin + self.model.reach
+        for wide, tile in zip(self.tiles(beyond), self.tiles(margin), strict=True):
             inside = tile.within(wide)
             *above, z = inside.crop_all(self._sampled(wide, c))
             state = self._call(self.model.descend, self.index, tuple(above), z, self.rate)

@@ -17,6 +17,18 @@ MOST_VALUES = 10_000
 DEEPEST = 50
 
 
+class _Loader(yaml.SafeLoader):
+    """Without YAML 1.1's numbers to the base 60: 4:4:4 is text."""
+
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
+        tag: str = super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
+        return _TEXT if tag in _NUMBERS and ":" in value else tag
+
+
+_TEXT = "tag:yaml.org,2002:str"
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+
+
 def compose(text: str) -> yaml.Node | None:
     """The nodes of a document; None for an empty one.
 
@@ -25,7 +37,7 @@ def compose(text: str) -> yaml.Node | None:
     if len(text) > MOST_CHARACTERS:
         raise ValueError(f"more than {MOST_CHARACTERS} characters")
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ValueError(_one_line(error)) from None
     except RecursionError:

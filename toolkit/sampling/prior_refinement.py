@@ -60,7 +60,8 @@ class PriorRefined(Sampler[OptionsT]):
 
     def encode(self, d: Array, r: Array, random: SharedRandom) -> CodedSample:
         """See ``Sampler.encode``."""
-        return self.encode_in_place(*_copies(d, r), random)
+        refinement = choose_refinement(d, r)
+        return refinement.restore(self.inner.encode_in_place(*refinement.target(d, r), random))
 
     def encode_in_place(self, d: Array, r: Array, random: SharedRandom) -> CodedSample:
         """See ``Sampler.encode_in_place``."""
@@ -80,20 +81,17 @@ class _FitsBytes(PriorRefined[OptionsT]):
     ) -> CodedSample:
         """See ``FitsBytes.encode_within``."""
         assert isinstance(self.inner, FitsBytes)
-        d, r = _copies(d, r)
         refinement = choose_refinement(d, r)
-        refinement.standardise(d, r)
         room = max_bytes - len(refinement.write())
-        return refinement.restore(self.inner.encode_within(d, r, random, room))
+        coded = self.inner.encode_within(*refinement.target(d, r), random, room)
+        return refinement.restore(coded)
 
 
 class _CountsIndices(PriorRefined[OptionsT]):
     def count_indices(self, d: Array, r: Array, random: SharedRandom) -> Any:
         """See ``CountsIndices.count_indices``."""
         assert isinstance(self.inner, CountsIndices)
-        d, r = _copies(d, r)
-        choose_refinement(d, r).standardise(d, r)
-        return self.inner.count_indices(d, r, random)
+        return self.inner.count_indices(*choose_refinement(d, r).target(d, r), random)
 
 
 class _FitsBytesAndCountsIndices(_FitsBytes[OptionsT], _CountsIndices[OptionsT]):
@@ -122,6 +120,12 @@ class PriorRefinement:
     """(C,) in steps of 1/32"""
     scales: Ints
     """(C,) log2, in steps of 1/8"""
+
+    def target(self, d: Array, r: Array) -> tuple[Array, Array]:
+        """d and r (C, H, W) in units of the refined prior."""
+        copies = np.array(d, np.float32), np.array(r, np.float32)
+        self.standardise(*copies)
+        return copies
 
     def standardise(self, d: Array, r: Array) -> None:
         """Write d and r (C, H, W) over in units of the refined prior."""
@@ -183,10 +187,6 @@ class PriorRefinement:
         if data[size - 1] & ((1 << (8 * size - reader.at)) - 1):
             raise BadStream("prior refinement: not followed by zeros")
         return found, size
-
-
-def _copies(d: Array, r: Array) -> tuple[Array, Array]:
-    return np.array(d, np.float32), np.array(r, np.float32)
 
 
 def choose_refinement(d: Array, r: Array) -> PriorRefinement:

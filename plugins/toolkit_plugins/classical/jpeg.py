@@ -21,6 +21,7 @@ class JpegOptions(Options, frozen=True):
     optimise: bool = False
     """Huffman tables made for the picture: the same pixels in fewer bits."""
     progressive: bool = False
+    """Coefficients in several scans, each with tables of its own: again the same pixels."""
 
 
 class Jpeg(PillowCodec):

@@ -91,6 +91,7 @@ class DeepPLN(LadderModel):
     stride = 32
     least_side = 64
     reach = 192
+    image_reach = 64
 
     def __init__(self, options: DeepOptions) -> None:
         super().__init__(options)

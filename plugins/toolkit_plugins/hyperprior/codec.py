@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from toolkit.codec.container_codec import weights_of_file
@@ -103,7 +104,8 @@ class HyperpriorModel(GaussianModel):
         import torch
 
         self.networks, self.tables, weights = _networks(path)
-        self.fingerprint = weights.fingerprint
+        self.fingerprint, self.objective = weights.fingerprint, weights.objective
+        self.rate = rate
         self.scales = scale_table()
         self.blend = self.networks.blend(torch.tensor([rate]))
         blend64 = self.networks.blend(torch.tensor([rate], dtype=torch.float64))
@@ -139,6 +141,44 @@ class HyperpriorModel(GaussianModel):
         mean, log_scale = (t[0, :, :rows, :columns].double().numpy() for t in (mean, log_scale))
         return Prior(mean, np.exp(np.clip(log_scale, -10, 10)))
 
+    def refined(
+        self,
+        rgb: Pixels,
+        y: Floats,
+        prior: Prior,
+        dither: Floats,
+        width: float | None,
+        steps: int,
+        seed: int,
+    ) -> Floats:
+        """y of a picture, moved so that the objective of the weights falls.
+
+        Arguments:
+            dither: What will be added to the symbols, (C, h, w) or ().
+            width: Of the noise, in steps of the quantizer, where a sample is sent; else None.
+        """
+        import torch
+
+        from toolkit_plugins.hyperprior.refinement import (
+            LatentRefinement,
+            Picture,
+            Rounded,
+            Sampled,
+        )
+
+        n = self.networks
+        x = torch.from_numpy(to_network(rgb, n.stride, n.least_side))
+        scale = prior.scale if width else self.scales.scales[self.scales.indices(prior.scale)]
+        start, mean, spread, offset = (
+            torch.from_numpy(np.asarray(t, np.float32)) for t in (y, prior.mean, scale, dither)
+        )
+        picture = Picture(
+            x, (rgb.shape[0], rgb.shape[1]), self.rate, lambda y: n.reconstruct(y, self.blend)
+        )
+        refinement = LatentRefinement(steps, self.objective, seed, picture)
+        rate = Sampled(spread[None], width) if width else Rounded(spread[None], offset)
+        return refinement.run(start[None], mean[None], rate)[0].double().numpy()
+
     def picture(
         self, y: Floats, height: int, width: int, precision: str = "float32", threads: int = 1
     ) -> Pixels:
@@ -169,6 +209,9 @@ class HyperpriorCodecOptions(LatentOptions, frozen=True):
 
     weights: str = "hyperprior"
     """Shipped weights by name, or a path to a .safetensors file."""
+    refinement_steps: Annotated[int, Meta(ge=0, le=10000)] = 0
+    """Steps that refine the latents of each picture before they are coded. Encoder only: files
+    don't say it, decoders take no longer."""
 
 
 @lru_cache(maxsize=8)
@@ -188,6 +231,16 @@ class HyperpriorCodec(LatentCodec):
 
     def model(self, point: float) -> GaussianModel:
         return _at_rate(self.weights, point)
+
+    def refine(self, model: GaussianModel, rgb: Pixels, y: Floats, prior: Prior) -> Floats:
+        """y after ``refinement_steps`` steps."""
+        o = self.options
+        if not o.refinement_steps:
+            return y
+        assert isinstance(model, HyperpriorModel)
+        width = o.width if o.coding == "sampled" else None
+        dither = self.dither(y.shape)
+        return model.refined(rgb, y, prior, dither, width, o.refinement_steps, o.seed)
 
     def identity(self) -> dict[str, Any]:
         weights = load_weights(self.weights).fingerprint.hex()

@@ -23,7 +23,7 @@ import struct
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -139,13 +139,18 @@ class LatentCodec(ContainerCodec):
         prior = model.prior(latents.z, *rgb.shape[:2])
         if not all(np.isfinite(t).all() for t in (latents.y, prior.mean, prior.scale)):
             raise InputError("these weights can't code this picture: latents that aren't finite")
-        return latents, _Work(model, prior, *rgb.shape[:2])
+        y = self.refine(model, rgb, latents.y, prior)
+        return replace(latents, y=y), _Work(model, prior, *rgb.shape[:2])
+
+    def refine(self, model: GaussianModel, rgb: Pixels, y: Floats, prior: Prior) -> Floats:
+        """y, (C, h, w), moved for this one picture before it is coded; here it stays."""
+        return y
 
     def _encode_y(self, work: _Work, y: Floats) -> _CodedY:
         o = self.options
         if o.coding == "sampled":
             return self._encode_sample(work, y)
-        dither = _dither(o.seed, y.shape) if o.coding == "dithered" else np.zeros(())
+        dither = self.dither(y.shape)
         symbols = np.rint(y - work.prior.mean - dither)
         symbols = np.clip(symbols, -LARGEST_SYMBOL, LARGEST_SYMBOL).astype(np.int32)
         table = work.model.scales
@@ -155,6 +160,11 @@ class LatentCodec(ContainerCodec):
         seconds = time.perf_counter() - start
         show = partial(work.picture, work.prior.mean + symbols + dither)
         return _CodedY("y", data, show, indices, {}, seconds)
+
+    def dither(self, shape: tuple[int, ...]) -> Floats:
+        """What an encoder adds to symbols of a shape (C, h, w): nothing unless asked to."""
+        o = self.options
+        return _dither(o.seed, shape) if o.coding == "dithered" else np.zeros(())
 
     def _encode_sample(self, work: _Work, y: Floats) -> _CodedY:
         choice = self.choice()

@@ -18,6 +18,7 @@ from toolkit.entropy_model.base import (
     State,
     product_of_gaussians,
     standard_prior,
+    standardised,
 )
 from toolkit.options import Options
 from toolkit.training.recipe import Objective
@@ -33,6 +34,26 @@ from toolkit_plugins.networks.stages import Synthesis1
 from toolkit_plugins.pln.networks import Analysis1, Analysis2, Synthesis2
 
 Width = Annotated[int, Meta(ge=1, le=1024)]
+
+
+class Combination(Options, frozen=True):
+    """How the posterior of level 1 is made of the encoder's Gaussian N(mu_x, s_x^2) and the prior
+    N(mu_p, s_p^2). The default is their product; section 3.2.2 prints another rule."""
+
+    exponent: Literal[1, 2] = 2
+    """e of the weights s^-e, whose sum is the posterior's scale to the power -e. 2: precisions. 1:
+    as printed."""
+    swapped: bool = False
+    """Each mean has the other Gaussian's weight, as printed: a sharp encoder is ignored."""
+
+    def posterior(self, encoder: Gaussian, prior: Gaussian) -> Gaussian:
+        """The posterior in units of the prior."""
+        if self.exponent == 2 and not self.swapped:
+            return product_of_gaussians(encoder, prior)
+        log_ratio = self.exponent * (prior.log_scale - encoder.log_scale)
+        weight = torch.sigmoid(-log_ratio if self.swapped else log_ratio)
+        d = (encoder.mean - prior.mean) * torch.exp(-prior.log_scale) * weight
+        return Gaussian(d, -F.softplus(log_ratio) / self.exponent)
 
 
 class PLNOptions(Options, frozen=True):
@@ -55,6 +76,18 @@ class PLNOptions(Options, frozen=True):
     these learn to drop."""
     output: Literal["linear", "sigmoid"] = "linear"
     """What the image is of the last layer's numbers; the thesis: a sigmoid."""
+    combination: Combination = Combination()
+    """How the posterior of level 1 is made."""
+
+
+class PLNEncoderOptions(Options, frozen=True):
+    """The thesis's errors, to show what they cost on given weights; decoders don't care."""
+
+    combination: Combination | None = None
+    """None: the one that the weights were trained with."""
+    recomputed: bool = True
+    """Whether the posterior of level 1 follows from the z2 that was coded. false, as the thesis's
+    encoder did: from another sample of q(z2|x), and only the prior follows from the coded one."""
 
 
 class PLN(LadderModel):
@@ -65,10 +98,13 @@ class PLN(LadderModel):
 
     options_class = PLNOptions
     options: PLNOptions
+    encoder_options_class = PLNEncoderOptions
+    encoder: PLNEncoderOptions
     stride = 32
     least_side = 96
     depth = 2
     reach = 128
+    image_reach = 32
 
     def __init__(self, options: PLNOptions) -> None:
         super().__init__(options)
@@ -90,11 +126,24 @@ class PLN(LadderModel):
 
     def analyse(self, x: Tensor, rate: Tensor) -> State:
         """Mean and log scale of the encoder's Gaussian of z1; mean and log scale of q(z2|x), whose
-        scale is below 1 (a sigmoid)."""
+        scale is below 1 (a sigmoid). With ``recomputed: false``, also the p(z1|z2) that the
+        posterior of level 1 is made of."""
         blend = self.blend(rate)
         mu_x, log_s_x = encode1(self.analysis1, x, blend)
         mean, logit = self.analysis2(mu_x, blend)
-        return mu_x, log_s_x, mean, F.logsigmoid(logit)
+        features = (mu_x, log_s_x, mean, F.logsigmoid(logit))
+        return (
+            features
+            if self.encoder.recomputed
+            else (*features, *self._prior_apart(*features[2:], rate))
+        )
+
+    def _prior_apart(self, mean: Tensor, log_scale: Tensor, rate: Tensor) -> State:
+        """p(z1|z2) of a sample of q(z2|x) of its own, the same every time."""
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype).to(mean.device)
+        with torch.autocast(mean.device.type, enabled=False):
+            return self.descend(0, (), mean + torch.exp(log_scale) * noise, rate)
 
     def start(self, size: Size, rate: Tensor) -> State:
         shape = (size.batch, self.options.level2_channels, size.height // 32, size.width // 32)
@@ -103,12 +152,19 @@ class PLN(LadderModel):
     def level(self, index: int, state: State, features: State | None, rate: Tensor) -> Level:
         if index == 0:
             return Level(
-                standard_prior(state[0]), None if features is None else Gaussian(*features[2:])
+                standard_prior(state[0]), None if features is None else Gaussian(*features[2:4])
             )
         prior = Gaussian(*state)
         if features is None:
             return Level(prior)
-        return Level(prior, product_of_gaussians(Gaussian(*features[:2]), prior))
+        combination = self.encoder.combination or self.options.combination
+        encoder, apart = Gaussian(*features[:2]), features[4:]
+        if not apart:
+            return Level(prior, combination.posterior(encoder, prior))
+        d, log_r = combination.posterior(encoder, Gaussian(*apart))
+        mean, log_scale = apart
+        posterior = Gaussian(mean + torch.exp(log_scale) * d, log_scale + log_r)
+        return Level(prior, standardised(posterior, prior))
 
     def descend(self, index: int, state: State, z: Tensor, rate: Tensor) -> State:
         if index == 1:

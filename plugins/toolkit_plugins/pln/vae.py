@@ -35,14 +35,16 @@ class VAEOptions(Options, frozen=True):
     rate, as the thesis's."""
     output: Literal["linear", "sigmoid"] = "linear"
     """What the image is of the last layer's numbers; the thesis: a sigmoid."""
+    posterior: Literal["product", "encoder"] = "product"
+    """product: of the encoder's Gaussian and the prior, as in the PLN, so that it is never wider
+    than the prior. encoder: the encoder's Gaussian itself, as in the thesis."""
 
 
 class VAE(LadderModel):
     """One level with prior N(0, 1): the image networks of the PLN without what is between its
     levels (Flamich 2019, section 3.2.1, figure 3.1), conditioned on the rate.
 
-    The encoder's Gaussian is multiplied with the prior, as in the PLN, so that the posterior is
-    never wider than the prior. State: an empty map of z's shape; z.
+    State: an empty map of z's shape; z.
     """
 
     options_class = VAEOptions
@@ -50,7 +52,7 @@ class VAE(LadderModel):
     stride = 16
     least_side = 96
     depth = 1
-    reach = 64
+    reach = 32
 
     def __init__(self, options: VAEOptions) -> None:
         super().__init__(options)
@@ -75,7 +77,10 @@ class VAE(LadderModel):
         prior = standard_prior(state[0])
         if features is None:
             return Level(prior)
-        return Level(prior, product_of_gaussians(Gaussian(*features), prior))
+        encoder = Gaussian(*features)
+        if self.options.posterior == "encoder":
+            return Level(prior, encoder)
+        return Level(prior, product_of_gaussians(encoder, prior))
 
     def descend(self, index: int, state: State, z: Tensor, rate: Tensor) -> State:
         return (z,)
