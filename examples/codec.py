@@ -17,9 +17,9 @@ from toolkit.plugin import (
     CodecSpec,
     ContainerCodec,
     Decoded,
-    Knob,
     Options,
     Payload,
+    RateParameter,
     Stream,
     hookimpl,
 )
@@ -31,8 +31,10 @@ WAVES[0] /= np.sqrt(2)
 
 @hookimpl
 def toolkit_codecs():
-    knob = Knob("step", 1, 255, integer=True, more_bits="down")
-    yield CodecSpec("blocks", "cosine transform and deflate", f"{__name__}:Blocks", knob=knob)
+    parameter = RateParameter("step", 1, 255, integer=True, more_bits="down")
+    yield CodecSpec(
+        "blocks", "cosine transform and deflate", f"{__name__}:Blocks", rate_parameter=parameter
+    )
 
 
 class BlocksOptions(Options, frozen=True):

@@ -49,7 +49,7 @@ SAMPLES = np.random.default_rng(0).integers(0, 65536, (6, 5, 4))
 
 
 def test_cmyk_and_more_bits_are_refused(codec: Codec, tmp_path: Path) -> None:
-    point = codec.spec.knob.high
+    point = codec.spec.rate_parameter.high
     Image.new("CMYK", (8, 8)).save(tmp_path / "cmyk.jpg")
     images = (Image.new("CMYK", (8, 8)), Image.new("I;16", (8, 8)), Image.new("F", (8, 8)))
     for image in (*images, tmp_path / "cmyk.jpg"):

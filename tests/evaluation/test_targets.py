@@ -41,8 +41,8 @@ def test_rate_and_quality_are_met_and_hardly_exceeded(photograph, preset, bpp, p
     assert 0.85 * bpp < at_rate.bpp <= bpp
     assert psnr <= at_quality.psnr < psnr + 0.6
     # the next point would have missed it
-    if codec.knob.integer:
-        step = 1 if codec.knob.more_bits == "up" else -1
+    if codec.rate_parameter.integer:
+        step = 1 if codec.rate_parameter.more_bits == "up" else -1
         points = [at_rate.point + step, at_quality.point - step]
         beyond = evaluate(
             preset, photograph, EvaluationSettings(points=points), plugins=PLUGINS

@@ -17,7 +17,7 @@ from toolkit.codec.base import Codec, Decoded, DecodeSettings, Encoded
 from toolkit.errors import InputError
 from toolkit.format.container import BadStream, Container, read_container, write_container
 from toolkit.plugin.loader import load_plugins
-from toolkit.plugin.specs import CodecSpec, Knob
+from toolkit.plugin.specs import CodecSpec, RateParameter
 from toolkit.testing import ConformanceError, check_codec
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "codec.py"
@@ -25,7 +25,7 @@ PLUGINS = load_plugins([EXAMPLE])
 BLOCKS = PLUGINS.codec("blocks")
 Blocks: Any = BLOCKS.loaded
 Pixels = NDArray[np.uint8]
-KNOB = Knob("step", 1, 64, integer=True, more_bits="down")
+STEP = RateParameter("step", 1, 64, integer=True, more_bits="down")
 NOW = DecodeSettings()
 
 
@@ -60,7 +60,7 @@ def check(cls: type[Codec], **changes: Any) -> None:
     if issubclass(cls, Blocks):
         spec = replace(BLOCKS, factory=f"{__name__}:{cls.__name__}", **changes)
     else:
-        values = {"knob": KNOB, "suffix": ".steps", "magic": ((0, b"STEP"),), **changes}
+        values = {"rate_parameter": STEP, "suffix": ".steps", "magic": ((0, b"STEP"),), **changes}
         spec = CodecSpec("steps", "multiples of a step", f"{__name__}:{cls.__name__}", **values)
     check_codec(cls(spec, cls.options_class(), PLUGINS), damaged=40)
 
@@ -268,8 +268,8 @@ class AlwaysFits(Steps):
 def test_points() -> None:
     refused(AnyPoint, "points", "step 0 is coded, though the descriptor says 1 to 64, whole")
     refused(AssertsPoint, "points", r"step 0: encode raised AssertionError .*not a UsageError")
-    upwards = replace(KNOB, more_bits="up")
-    refused(Steps, "direction", r"step 1 should have fewer bits than 64", knob=upwards)
+    upwards = replace(STEP, more_bits="up")
+    refused(Steps, "direction", r"step 1 should have fewer bits than 64", rate_parameter=upwards)
 
 
 def test_size_limits() -> None:

@@ -178,7 +178,7 @@ def test_options_are_checked_before_weights_are_looked_for(
             open_codec(plugins, presets.preset("base", {**no_weights, **overrides}))
 
 
-def test_a_sweep_outside_the_knob_is_refused(tmp_path: Path, plugins: Plugins) -> None:
+def test_a_sweep_outside_the_range_is_refused(tmp_path: Path, plugins: Plugins) -> None:
     presets = registry(tmp_path, "presets:\n  a: {codec: jpeg, sweep: [50, 101]}\n")
     with pytest.raises(UsageError, match=r":2: quality must be 1 to 100, not 101"):
         open_codec(plugins, presets.preset("a"))

@@ -19,7 +19,7 @@ from toolkit import hookimpl
 from toolkit.codec.base import Codec, Decoded, DecodeSettings, Encoded, LatentLevel, Theoretical
 from toolkit.format.container import BadStream
 from toolkit.options import Options
-from toolkit.plugin.specs import CodecSpec, Knob, MetricSpec
+from toolkit.plugin.specs import CodecSpec, MetricSpec, RateParameter
 from toolkit.threads import threads_allowed
 
 RAISES, DIES, HANGS, WRONG_SHAPE, DIFFERS, NOT_RECONSTRUCTED = 1, 2, 3, 4, 5, 6
@@ -112,10 +112,16 @@ def mean_shift(original, decoded):
 
 @hookimpl
 def toolkit_codecs():
-    step = Knob("step", 1, 128, integer=True, more_bits="down")
-    yield CodecSpec("grid", "rounds and deflates", f"{__name__}:Grid", knob=step, suffix=".grid")
+    step = RateParameter("step", 1, 128, integer=True, more_bits="down")
     yield CodecSpec(
-        "grid-png", "the same, by another name", f"{__name__}:Grid", knob=step, suffix=".png"
+        "grid", "rounds and deflates", f"{__name__}:Grid", rate_parameter=step, suffix=".grid"
+    )
+    yield CodecSpec(
+        "grid-png",
+        "the same, by another name",
+        f"{__name__}:Grid",
+        rate_parameter=step,
+        suffix=".png",
     )
 
 

@@ -9,14 +9,16 @@ from toolkit.cli.options import JsonFlag
 
 
 def codecs(json: JsonFlag = False) -> None:
-    """List the codecs with their knob and what they need."""
+    """List the codecs with their rate parameter and what they need."""
     specs = session().plugins.codecs.values()
     if json:
         print_json(
             [
                 {
-                    "name": s.name, "summary": s.summary, "knob": s.knob.name, "low": s.knob.low,
-                    "high": s.knob.high, "suffix": s.suffix, "needs": s.needs,
+                    "name": s.name, "summary": s.summary,
+                    "rate_parameter": s.rate_parameter.name,
+                    "low": s.rate_parameter.low, "high": s.rate_parameter.high,
+                    "suffix": s.suffix, "needs": s.needs,
                     "missing": s.missing(), "lacking": s.lacking(), "reference": s.reference,
                 }
                 for s in specs
@@ -28,8 +30,9 @@ def codecs(json: JsonFlag = False) -> None:
         missing = s.missing()
         lacking = f"missing: {', '.join(missing)}" if missing else s.lacking()
         state = f"  [{lacking}]" if lacking else ""
-        knob = f"{s.knob.name} {s.knob.low:g} to {s.knob.high:g}"
-        print(f"{s.name:{width}}  {s.suffix:5}  {knob:20}  {s.summary}{state}")
+        parameter = s.rate_parameter
+        points = f"{parameter.name} {parameter.low:g} to {parameter.high:g}"
+        print(f"{s.name:{width}}  {s.suffix:5}  {points:20}  {s.summary}{state}")
 
 
 def register(app: typer.Typer) -> None:

@@ -130,7 +130,7 @@ class Codec(ABC):
 
     A subclass sets ``options_class``; its constructor takes what this one takes, and does
     nothing slow: weights load when first needed. The one number that trades rate for quality
-    is the ``point`` of ``encode``, in the units of the spec's knob.
+    is the ``point`` of ``encode``, in the units of the spec's rate parameter.
     """
 
     options_class: ClassVar[type[Options]] = Options
@@ -154,20 +154,21 @@ class Codec(ABC):
         or a path.
 
         Raises InputError for an image that can't be read or coded, UsageError for a point
-        outside the knob's range.
+        outside the rate parameter's range.
         """
         self.check_point(point)
         return self.encode_pixels(as_pixels(image), point)
 
     def check_point(self, point: float) -> None:
-        """Raises UsageError for a point outside the knob's range."""
-        knob = self.spec.knob
-        if not knob.low <= point <= knob.high:
+        """Raises UsageError for a point outside the rate parameter's range."""
+        parameter = self.spec.rate_parameter
+        if not parameter.low <= point <= parameter.high:
             raise UsageError(
-                f"{self.spec.name}: {knob.name} must be {knob.low:g} to {knob.high:g}, not {point}"
+                f"{self.spec.name}: {parameter.name} must be {parameter.low:g} to "
+                f"{parameter.high:g}, not {point}"
             )
-        if knob.integer and point != int(point):
-            raise UsageError(f"{self.spec.name}: {knob.name} must be whole, not {point:g}")
+        if parameter.integer and point != int(point):
+            raise UsageError(f"{self.spec.name}: {parameter.name} must be whole, not {point:g}")
 
     def encode_within(self, image: ImageLike, point: float, max_bytes: int) -> Encoded:
         """As ``encode``, in at most ``max_bytes``; a codec that can fill them does.
@@ -177,7 +178,7 @@ class Codec(ABC):
         encoded = self.encode(image, point)
         if len(encoded.data) > max_bytes:
             raise UsageError(
-                f"{self.spec.name}: {len(encoded.data)} bytes at {self.spec.knob.name} "
+                f"{self.spec.name}: {len(encoded.data)} bytes at {self.spec.rate_parameter.name} "
                 f"{point:g}, not {max_bytes}"
             )
         return encoded

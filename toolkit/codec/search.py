@@ -12,7 +12,7 @@ from toolkit.errors import InputError
 
 if TYPE_CHECKING:
     from toolkit.codec.base import Codec, Pixels
-    from toolkit.plugin.specs import Knob, MetricSpec
+    from toolkit.plugin.specs import MetricSpec, RateParameter
 
 STEPS = 12
 """Halvings of the range of points, where they aren't whole numbers."""
@@ -66,7 +66,7 @@ def find_point(
     Raises:
         InputError: No point meets the target.
     """
-    parameter = codec.spec.knob
+    parameter = codec.spec.rate_parameter
 
     def distance(point: float) -> float:
         return target.distance(_value(codec, pixels, point, target, metrics))
@@ -88,7 +88,11 @@ def find_point(
 
 
 def _bisect(
-    distance: Callable[[float], float], safe: float, far: float, left: float, parameter: Knob
+    distance: Callable[[float], float],
+    safe: float,
+    far: float,
+    left: float,
+    parameter: RateParameter,
 ) -> float:
     whole = parameter.integer
     for _ in range(math.ceil(math.log2(abs(far - safe))) + 1 if whole else STEPS):

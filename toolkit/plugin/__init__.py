@@ -32,9 +32,9 @@ _PLACES = {
     "toolkit.plugin.specs": (
         "CodecSpec",
         "EntropyModelSpec",
-        "Knob",
         "MetricSpec",
         "PresetFile",
+        "RateParameter",
         "SamplerSpec",
     ),
     "toolkit.sampling.contract": ("CodedSample", "Sampler", "kl_bits"),

@@ -25,9 +25,9 @@ from toolkit.options import Options as Options
 from toolkit.plugin.hookspecs import hookimpl as hookimpl
 from toolkit.plugin.specs import CodecSpec as CodecSpec
 from toolkit.plugin.specs import EntropyModelSpec as EntropyModelSpec
-from toolkit.plugin.specs import Knob as Knob
 from toolkit.plugin.specs import MetricSpec as MetricSpec
 from toolkit.plugin.specs import PresetFile as PresetFile
+from toolkit.plugin.specs import RateParameter as RateParameter
 from toolkit.plugin.specs import SamplerSpec as SamplerSpec
 from toolkit.sampling.contract import CodedSample as CodedSample
 from toolkit.sampling.contract import Sampler as Sampler

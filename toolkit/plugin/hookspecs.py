@@ -41,7 +41,10 @@ def toolkit_codecs() -> Iterable[CodecSpec]:  # type: ignore[empty-body]
         @hookimpl
         def toolkit_codecs():
             yield CodecSpec(
-                "raw", "pixels, deflated", f"{__name__}:Raw", knob=Knob("level", 0, 9, integer=True)
+                "raw",
+                "pixels, deflated",
+                f"{__name__}:Raw",
+                rate_parameter=RateParameter("level", 0, 9, integer=True),
             )
     """
 

@@ -203,12 +203,12 @@ def load_registry(plugins: Plugins, path: Path | None = None) -> Registry:
 
 def _without_preset(spec: CodecSpec) -> _Raw:
     """What a codec that no preset is named after can be called by: its name, its defaults."""
-    knob = spec.knob
-    sweep = [knob.low + i / 4 * (knob.high - knob.low) for i in range(5)]
+    parameter = spec.rate_parameter
+    sweep = [parameter.low + i / 4 * (parameter.high - parameter.low) for i in range(5)]
     values = {
         "summary": spec.summary,
         "codec": spec.name,
-        "sweep": [round(point) for point in sweep] if knob.integer else sweep,
+        "sweep": [round(point) for point in sweep] if parameter.integer else sweep,
     }
     return _Raw(spec.name, values, f"codec '{spec.name}'", written=False)
 
@@ -294,10 +294,11 @@ def open_codec(plugins: Plugins, preset: Preset) -> Codec:
     cls = spec.loaded
     options = parse_options(cls.options_class, preset.options, f"preset '{preset.name}'")
     codec: Codec = cls(spec, options, plugins)
+    parameter = spec.rate_parameter
     for point in preset.sweep:
-        if not spec.knob.low <= point <= spec.knob.high:
+        if not parameter.low <= point <= parameter.high:
             raise UsageError(
-                f"{preset.source}: {spec.knob.name} must be {spec.knob.low:g} to "
-                f"{spec.knob.high:g}, not {point}"
+                f"{preset.source}: {parameter.name} must be {parameter.low:g} to "
+                f"{parameter.high:g}, not {point}"
             )
     return codec

@@ -102,7 +102,7 @@ def _present(need: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Knob:
+class RateParameter:
     """The one number of a codec that trades rate for quality: a point of its curve."""
 
     name: str
@@ -117,7 +117,7 @@ class Knob:
 class CodecSpec(Spec):
     """A codec; ``factory`` names a subclass of ``toolkit.codec.base.Codec``."""
 
-    knob: Knob = field(default=Knob("quality", 0, 100))
+    rate_parameter: RateParameter = field(default=RateParameter("quality", 0, 100))
     suffix: str = ".qf"
     """Of its files; ``.qf`` for the toolkit's container, else the format's own."""
     magic: tuple[tuple[int, bytes], ...] = ()
@@ -153,7 +153,7 @@ class EntropyModelSpec(Spec):
     that quantize bring their own."""
     codec_needs: tuple[str, ...] = ()
     """As ``needs``, for coding; ``needs`` is for training."""
-    knob: Knob = field(default=Knob("rate", 0.0, 1.0))
+    rate_parameter: RateParameter = field(default=RateParameter("rate", 0.0, 1.0))
     state: str = ""
     """As of ``CodecSpec``."""
 
@@ -179,7 +179,7 @@ class EntropyModelSpec(Spec):
             self.codec,
             needs=self.codec_needs,
             reference=self.reference,
-            knob=self.knob,
+            rate_parameter=self.rate_parameter,
             state=self.state,
             model=self,
             provider=self.provider,

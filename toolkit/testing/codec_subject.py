@@ -21,9 +21,10 @@ class CodecSubject:
 
     def __init__(self, codec: Codec, seed: int) -> None:
         self.codec, self.seed = codec, seed
-        knob = codec.spec.knob
-        middle = (knob.low + knob.high) / 2
-        self.points = (knob.low, round(middle) if knob.integer else middle, knob.high)
+        parameter = codec.spec.rate_parameter
+        low, high = parameter.low, parameter.high
+        middle = (low + high) / 2
+        self.points = (low, round(middle) if parameter.integer else middle, high)
 
     def make(self) -> Codec:
         """Another codec, made as this one was."""
@@ -34,7 +35,7 @@ class CodecSubject:
 
     def encode(self, pixels: Pixels, point: float, codec: Codec | None = None) -> Encoded:
         """The picture coded. Raises InputError where the codec refuses it."""
-        what = f"{label_of(pixels)} at {self.codec.spec.knob.name} {point:g}"
+        what = f"{label_of(pixels)} at {self.codec.spec.rate_parameter.name} {point:g}"
         given = pixels.copy()
         given.flags.writeable = False
         try:

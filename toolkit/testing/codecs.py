@@ -209,8 +209,10 @@ def _check_threads(subject: CodecSubject, report: CodecReport) -> None:
 
 def _check_points(subject: CodecSubject, report: CodecReport) -> None:
     """Points that the descriptor rules out are refused."""
-    knob, pixels = subject.codec.spec.knob, subject.picture(17, 31)
-    beyond = [knob.low - 1, knob.high + 1, math.nan, *([knob.low + 0.5] if knob.integer else [])]
+    parameter, pixels = subject.codec.spec.rate_parameter, subject.picture(17, 31)
+    beyond = [parameter.low - 1, parameter.high + 1, math.nan]
+    if parameter.integer:
+        beyond.append(parameter.low + 0.5)
     for point in beyond:
         try:
             subject.make().encode(pixels, point)
@@ -219,21 +221,21 @@ def _check_points(subject: CodecSubject, report: CodecReport) -> None:
         except Exception as error:
             raise ConformanceError(
                 "points",
-                f"{knob.name} {point:g}: encode raised {described(error)}, not a UsageError",
+                f"{parameter.name} {point:g}: encode raised {described(error)}, not a UsageError",
             ) from error
         raise ConformanceError(
             "points",
-            f"{knob.name} {point:g} is coded, though the descriptor says {knob.low:g} to "
-            f"{knob.high:g}{', whole' if knob.integer else ''}",
+            f"{parameter.name} {point:g} is coded, though the descriptor says {parameter.low:g} to "
+            f"{parameter.high:g}{', whole' if parameter.integer else ''}",
         )
     report.checks.append("points")
 
 
 def _check_direction(subject: CodecSubject, report: CodecReport) -> None:
     """The end of the curve that has more bits has larger files that are nearer the original."""
-    knob, pixels = subject.codec.spec.knob, subject.picture()
+    parameter, pixels = subject.codec.spec.rate_parameter, subject.picture()
     low, _, high = subject.points
-    few, many = (low, high) if knob.more_bits == "up" else (high, low)
+    few, many = (low, high) if parameter.more_bits == "up" else (high, low)
     files = [subject.encode(pixels, point).data for point in (few, many)]
     errors = [
         float(np.mean(np.square(subject.decode(data, pixels).astype(float) - pixels)))
@@ -242,7 +244,7 @@ def _check_direction(subject: CodecSubject, report: CodecReport) -> None:
     if len(files[0]) > len(files[1]) or errors[0] < errors[1]:
         raise ConformanceError(
             "direction",
-            f"{knob.name} {few:g} should have fewer bits than {many:g}, but files of "
+            f"{parameter.name} {few:g} should have fewer bits than {many:g}, but files of "
             f"{len(files[0])} and {len(files[1])} bytes have squared errors of {errors[0]:.1f} and "
             f"{errors[1]:.1f}",
         )

@@ -64,7 +64,7 @@ def make_entry(
     chosen = tuple(dict.fromkeys(float(point) for point in points))
     if not chosen and not targets:
         raise UsageError(f"preset '{preset.name}' has no sweep: name points with --point")
-    parameter = codec.spec.knob
+    parameter = codec.spec.rate_parameter
     for point in chosen:
         if not parameter.low <= point <= parameter.high or (
             parameter.integer and point != int(point)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from toolkit.codec.base import Pixels
     from toolkit.plugin.loader import Plugins
     from toolkit.plugin.presets import Preset
-    from toolkit.plugin.specs import Knob
+    from toolkit.plugin.specs import RateParameter
 
 WARM_UP_SIDE = 64
 MOST_SEPARATE = 4
@@ -91,7 +91,9 @@ class Worker:
             from toolkit.plugin.presets import open_codec
 
             codec = open_codec(self.plugins, job.preset)
-            point = job.task.point if job.task.point is not None else _middle(codec.spec.knob)
+            point = job.task.point
+            if point is None:
+                point = _middle(codec.spec.rate_parameter)
             runner = self._separate(job.preset) if self.settings.separate else InProcess(codec)
             _warm_up(runner, pixels.shape[2], point)
             self._codecs[name] = codec, runner
@@ -106,7 +108,7 @@ class Worker:
         return Subprocesses(preset, self.plugins.files)
 
 
-def _middle(parameter: Knob) -> float:
+def _middle(parameter: RateParameter) -> float:
     low, high = parameter.low, parameter.high
     return float((low + high) // 2) if parameter.integer else (low + high) / 2
 

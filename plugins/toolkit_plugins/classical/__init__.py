@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Iterator
 
 from toolkit.plugin.hookspecs import hookimpl
-from toolkit.plugin.specs import CodecSpec, Knob
+from toolkit.plugin.specs import CodecSpec, RateParameter
 
-_QUALITY = Knob("quality", 1, 100, integer=True)
+_QUALITY = RateParameter("quality", 1, 100, integer=True)
 
 
 CODECS = (
@@ -17,7 +17,7 @@ CODECS = (
         "JPEG (Pillow, libjpeg-turbo)",
         f"{__name__}.jpeg:Jpeg",
         reference="ITU-T T.81 (1992)",
-        knob=_QUALITY,
+        rate_parameter=_QUALITY,
         suffix=".jpg",
         magic=((0, b"\xff\xd8\xff"),),
     ),
@@ -26,7 +26,7 @@ CODECS = (
         "WebP, lossy: VP8 intra frames, 4:2:0 (Pillow, libwebp)",
         f"{__name__}.webp:WebP",
         reference="RFC 9649 (2024)",
-        knob=_QUALITY,
+        rate_parameter=_QUALITY,
         suffix=".webp",
         magic=((8, b"WEBP"),),
     ),
@@ -35,7 +35,7 @@ CODECS = (
         "JPEG 2000, irreversible 9/7 wavelet (Pillow, OpenJPEG)",
         f"{__name__}.jpeg2000:Jpeg2000",
         reference="ITU-T T.800 (2002)",
-        knob=Knob("ratio", 1, 2000, more_bits="down"),
+        rate_parameter=RateParameter("ratio", 1, 2000, more_bits="down"),
         suffix=".jp2",
         magic=((0, b"\x00\x00\x00\x0cjP  \r\n\x87\n"), (0, b"\xff\x4f\xff\x51")),
     ),
@@ -44,7 +44,7 @@ CODECS = (
         "AVIF: AV1 intra frames (Pillow, libaom, dav1d)",
         f"{__name__}.avif:Avif",
         reference="AOMedia AV1 Image File Format 1.1 (2022)",
-        knob=_QUALITY,
+        rate_parameter=_QUALITY,
         suffix=".avif",
         magic=((4, b"ftypavif"),),
     ),
@@ -54,7 +54,7 @@ CODECS = (
         f"{__name__}.heic:Heic",
         needs=("python:pillow_heif",),
         reference="ISO/IEC 23008-12 (2017)",
-        knob=_QUALITY,
+        rate_parameter=_QUALITY,
         suffix=".heic",
         magic=((4, b"ftypheic"), (4, b"ftypheix"), (4, b"ftypmif1")),
     ),
@@ -64,7 +64,7 @@ CODECS = (
         f"{__name__}.jxl:JpegXL",
         needs=("python:pillow_jxl",),
         reference="ISO/IEC 18181-1 (2022)",
-        knob=_QUALITY,
+        rate_parameter=_QUALITY,
         suffix=".jxl",
         magic=((0, b"\xff\x0a"), (0, b"\x00\x00\x00\x0cJXL \r\n\x87\n")),
     ),
@@ -75,7 +75,7 @@ CODECS = (
         # the programs do without the package
         needs=() if shutil.which("bpgenc") and shutil.which("bpgdec") else ("python:av",),
         reference="Bellard, BPG specification 0.9.5 (2015)",
-        knob=Knob("qp", 0, 51, integer=True, more_bits="down"),
+        rate_parameter=RateParameter("qp", 0, 51, integer=True, more_bits="down"),
         suffix=".bpg",
         magic=((0, b"BPG\xfb"),),
     ),

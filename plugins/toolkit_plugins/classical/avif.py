@@ -26,7 +26,7 @@ class AvifOptions(Options, frozen=True):
 
 
 class Avif(PillowCodec):
-    """Files: ``.avif``; the knob is libavif's quality. Gray is coded as 4:0:0."""
+    """Files: ``.avif``; the rate parameter is libavif's quality. Gray is coded as 4:0:0."""
 
     options_class = AvifOptions
     format = "AVIF"

@@ -26,7 +26,7 @@ class HeicOptions(Options, frozen=True):
 
 
 class Heic(NativeCodec):
-    """Files: ``.heic``; the knob is libheif's quality. Gray is coded as 4:0:0."""
+    """Files: ``.heic``; the rate parameter is libheif's quality. Gray is coded as 4:0:0."""
 
     options_class = HeicOptions
 

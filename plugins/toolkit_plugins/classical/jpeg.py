@@ -25,7 +25,7 @@ class JpegOptions(Options, frozen=True):
 
 
 class Jpeg(PillowCodec):
-    """Files: ``.jpg``. Gray and RGB; the knob is libjpeg's quality, 1 to 100."""
+    """Files: ``.jpg``. Gray and RGB; the rate parameter is libjpeg's quality, 1 to 100."""
 
     options_class = JpegOptions
     format = "JPEG"

@@ -34,7 +34,7 @@ class Jpeg2000Options(Options, frozen=True):
 
 
 class Jpeg2000(PillowCodec):
-    """Files: ``.jp2``. The knob is the compression ratio: 8 bits a sample over the rate."""
+    """Files: ``.jp2``. The rate parameter is the ratio: 8 bits a sample over the rate."""
 
     options_class = Jpeg2000Options
     format = "JPEG2000"

@@ -26,7 +26,7 @@ class JxlOptions(Options, frozen=True):
 
 
 class JpegXL(PillowCodec):
-    """Files: ``.jxl``; the knob is libjxl's quality, 90 being Butteraugli distance 1.
+    """Files: ``.jxl``; the rate parameter is libjxl's quality, 90 being Butteraugli distance 1.
 
     The colour of wholly transparent pixels isn't kept.
     """

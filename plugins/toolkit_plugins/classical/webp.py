@@ -21,7 +21,7 @@ class WebPOptions(Options, frozen=True):
 
 
 class WebP(PillowCodec):
-    """Files: ``.webp``, to 16,383 pixels a side; the knob is libwebp's quality.
+    """Files: ``.webp``, to 16,383 pixels a side; the rate parameter is libwebp's quality.
 
     The format has no gray: gray pictures are coded as RGB, and decode to RGB. Alpha is
     coded without loss, and the colour below transparent pixels is kept.

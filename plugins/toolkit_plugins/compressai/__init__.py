@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from toolkit.plugin.hookspecs import hookimpl
-from toolkit.plugin.specs import CodecSpec, Knob
+from toolkit.plugin.specs import CodecSpec, RateParameter
 
 _QUANTIZED = {
     "bmshj2018-factorized": ("factorized prior", "Balle et al. 2018, arXiv:1802.01436"),
@@ -30,7 +30,9 @@ def toolkit_codecs() -> Iterable[CodecSpec]:
             "toolkit_plugins.compressai.quantized:QuantizedCodec",
             needs=_NEEDS,
             reference=reference,
-            knob=Knob("quality", 1, 6 if name.startswith("cheng") else 8, integer=not variable),
+            rate_parameter=RateParameter(
+                "quality", 1, 6 if name.startswith("cheng") else 8, integer=not variable
+            ),
             state=f"{_HUB}:zoo_state",
         )
     yield CodecSpec(
@@ -39,5 +41,5 @@ def toolkit_codecs() -> Iterable[CodecSpec]:
         "toolkit_plugins.compressai.latents:LatentsCodec",
         needs=(*_NEEDS, "python:constriction"),
         reference="Flamich 2019; Agustsson and Theis 2020, arXiv:2006.09952",
-        knob=Knob("quality", 1, 8),
+        rate_parameter=RateParameter("quality", 1, 8),
     )

@@ -93,7 +93,7 @@ class LatentsCodec(LatentCodec):
         fetch(self.source, points)
 
     def identity(self) -> dict[str, Any]:
-        every = sources(self.source, self.spec.knob.low, self.spec.knob.high)
+        every = sources(self.source, self.spec.rate_parameter.low, self.spec.rate_parameter.high)
         return {**super().identity(), **what_codes(every)}
 
     def model_of_file(

@@ -81,7 +81,7 @@ class QuantizedCodec(ContainerCodec):
         fetch(self.source, points)
 
     def identity(self) -> dict[str, Any]:
-        every = sources(self.source, self.spec.knob.low, self.spec.knob.high)
+        every = sources(self.source, self.spec.rate_parameter.low, self.spec.rate_parameter.high)
         return {"stream_version": self.stream_version, **what_codes(every)}
 
     # -- coding ----------------------------------------------------------------
@@ -135,7 +135,7 @@ def _parameters(spec: CodecSpec, container: Container) -> tuple[int, float, byte
     if len(container.parameters) != _PARAMETERS.size:
         raise BadStream(f"codec '{spec.name}': parameters of the wrong size")
     metric, point, digest = _PARAMETERS.unpack(container.parameters)
-    known = math.isfinite(point) and spec.knob.low <= point <= spec.knob.high
+    known = math.isfinite(point) and spec.rate_parameter.low <= point <= spec.rate_parameter.high
     if spec.name not in VARIABLE_RATE:
         known = known and point == round(point)
     if metric >= len(METRICS) or not known:

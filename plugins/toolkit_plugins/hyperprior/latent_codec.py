@@ -242,8 +242,8 @@ class LatentCodec(ContainerCodec):
         if len(container.parameters) != before + _HEAD.size:
             raise BadStream(f"codec '{name}': parameters of the wrong size")
         head = Head(*_HEAD.unpack(container.parameters[before:]))
-        knob = self.spec.knob
-        good = head.coding < len(CODINGS) and knob.low <= head.point <= knob.high
+        parameter = self.spec.rate_parameter
+        good = head.coding < len(CODINGS) and parameter.low <= head.point <= parameter.high
         if good and CODINGS[head.coding] == "sampled":
             good = 0 < head.width <= 16
         names = [stream.name for stream in container.streams]

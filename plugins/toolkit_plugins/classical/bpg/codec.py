@@ -40,7 +40,7 @@ class BpgOptions(Options, frozen=True):
 
 
 class Bpg(NativeCodec):
-    """Files: ``.bpg``; the knob is the quantizer, 0 to 51.
+    """Files: ``.bpg``; the rate parameter is the quantizer, 0 to 51.
 
     At the same quantizer the embedded encoder makes larger and better files than bpgenc: x265
     lowers it by about 3 in intra pictures. Compare curves, not quantizers.
