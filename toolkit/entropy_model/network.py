@@ -14,7 +14,7 @@ from torch import Tensor
 
 from toolkit.codec.base import LatentLevel
 from toolkit.entropy_model.base import Gaussian, LadderModel, Size, State
-from toolkit.entropy_model.tiles import Span, Tile, gathered, whole_tile
+from toolkit.entropy_model.tiles import Span, Tile, gathered, trim, whole_tile
 from toolkit.entropy_model.walk import Walk, mirrored
 from toolkit.errors import InputError
 from toolkit.format.errors import BadStream
@@ -186,6 +186,9 @@ class LadderNetwork:
             shown = (image.clamp(0, 1) * 255).round().to(torch.uint8)[0].permute(1, 2, 0)
             shown = shown[: height - top, : width - left]
             pixels[top:bottom, left:right] = shown.numpy()
+            if not tile.whole:
+                del image, shown
+                trim()
         return pixels
 
     def levels(

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from toolkit.entropy_model.base import Gaussian, Level, Size, State, kl_bits
 from toolkit.entropy_model.network import arithmetic, encoder_dtype, tensor_of
-from toolkit.entropy_model.tiles import Tile, tiles
+from toolkit.entropy_model.tiles import Tile, tiles, trim
 from toolkit.entropy_model.walk import Walk, mirrored
 from toolkit.options import parse_options
 from toolkit.sampling.randomness import SharedRandom
@@ -317,6 +317,10 @@ class _Work:
                 found = torch.autograd.grad(torch.stack(kl).sum() + lost, offsets)
                 for total, part in zip(gradients, found, strict=True):
                     tile.crop(total).add_(part)
+                del found
+            del kl, lost, offsets
+            if not tile.whole:
+                trim()
         return Evaluation(nats, distorted, gradients[::-1])
 
     def _tile(

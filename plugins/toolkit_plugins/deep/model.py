@@ -63,7 +63,7 @@ class DeepOptions(Options, frozen=True):
     """Latent channels of the levels at stride 8, upper first."""
     width4: Annotated[int, Meta(ge=48, le=1024)] = 96
     """Channels of maps at stride 4 ..."""
-    width8: Annotated[int, Meta(ge=48, le=192)] = 192
+    width8: Annotated[int, Meta(ge=192, le=1024)] = 192
     """... at stride 8, where 192 hold all coefficients ..."""
     width16: Annotated[int, Meta(ge=48, le=768)] = 224
     """... at stride 16: the coefficients that vary most ..."""
