@@ -119,7 +119,12 @@ def test_workers_go_with_their_parent_and_leave_whole_files(
     out = tmp_path / "coded"
     command = [sys.executable, "-m", "toolkit", "encode", str(photos), "--codec", "avif",
                "-o", "effort=10", "--out", str(out), "--workers", "2"]  # fmt: skip
-    parent = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    parent = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     end = time.monotonic() + 60
     while not (out.exists() and len(list(out.glob("*.avif"))) > 2):
         assert time.monotonic() < end

@@ -165,7 +165,9 @@ def until(condition, seconds=30.0):
 def test_no_child_outlives_its_parent(box, kind, tmp_path):
     """Within a second, while a worker runs that will never answer."""
     command = [sys.executable, "-c", PARENT, str(box.fork), str(tmp_path / "told"), ""]
-    parent = subprocess.Popen(command)
+    parent = subprocess.Popen(
+        command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    )
     done = tmp_path / "told.done"
     until(done.exists)
     worker, server = map(int, done.read_text().split())
