@@ -50,11 +50,8 @@ def load_network(
     return LadderNetwork(model.double() if precision == "float64" else model, precision)
 
 
-def load_model(spec: EntropyModelSpec, path: Path, ignore: tuple[str, ...] = ()) -> Any:
+def load_model(spec: EntropyModelSpec, path: Path) -> Any:
     """The module of a weights file, ready to code.
-
-    Arguments:
-        ignore: Beginnings of names of tensors that the module has no place for.
 
     Raises what ``load_weights`` does, and UsageError for weights of another model.
     """
@@ -67,9 +64,8 @@ def load_model(spec: EntropyModelSpec, path: Path, ignore: tuple[str, ...] = ())
         raise UsageError(f"{path}: weights of model '{weights.model}', not of '{spec.name}'")
     cls = spec.loaded
     model = cls(parse_options(cls.options_class, weights.options, str(path)))
-    tensors = {k: v for k, v in weights.tensors.items() if not k.startswith(ignore or "\0")}
     try:
-        model.load_state_dict(tensors)
+        model.load_state_dict(weights.tensors)
     except RuntimeError as error:
         raise UsageError(f"{path}: {' '.join(str(error).split())}") from None
     return model.eval().requires_grad_(False)
