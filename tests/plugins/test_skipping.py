@@ -13,7 +13,7 @@ from random_models import picture, weights_file
 
 from toolkit import cli
 from toolkit.plugin.loader import load_plugins
-from toolkit_plugins.compressai.hub import checkpoints, zoo_state
+from toolkit_plugins.compressai.hub import checkpoints, unavailable_reason
 
 ZOO = [name for name in load_plugins().codecs if name.startswith(("bmshj", "mbt", "cheng"))]
 
@@ -104,8 +104,8 @@ def test_weights_with_another_hash_are_a_failure(offline, monkeypatch):
 def test_listing_says_whose_weights_are_not_here(offline, monkeypatch, capsys):
     assert run(monkeypatch, "codecs", "--json") == 0
     known = {codec["name"]: codec for codec in json.loads(capsys.readouterr().out)}
-    assert all("weights not here" in known[name]["lacking"] for name in ZOO)
-    assert known["jpeg"]["lacking"] == ""
+    assert all("weights not here" in known[name]["unavailable_reason"] for name in ZOO)
+    assert known["jpeg"]["unavailable_reason"] == ""
     assert run(monkeypatch, "codecs") == 0
     line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("mbt2018-mean "))
     assert line.endswith("[weights not here yet: fetched when first used, or -o weights=FILE]")
@@ -126,7 +126,7 @@ def test_the_zoo_s_file_names_are_known(offline):
                 for url in [urls] if isinstance(urls, str) else urls.values():
                     path = folder / url.rpartition("/")[2]
                     path.touch()
-                    assert [name for name in ZOO if not zoo_state(name)] == [architecture]
+                    assert [name for name in ZOO if not unavailable_reason(name)] == [architecture]
                     path.unlink()
                     seen += 1
     assert seen > 80

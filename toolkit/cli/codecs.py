@@ -19,7 +19,8 @@ def codecs(json: JsonFlag = False) -> None:
                     "rate_parameter": s.rate_parameter.name,
                     "low": s.rate_parameter.low, "high": s.rate_parameter.high,
                     "suffix": s.suffix, "needs": s.needs,
-                    "missing": s.missing(), "lacking": s.lacking(), "reference": s.reference,
+                    "missing": s.missing(), "unavailable_reason": s.unavailable_reason(),
+                    "reference": s.reference,
                 }
                 for s in specs
             ]
@@ -27,12 +28,11 @@ def codecs(json: JsonFlag = False) -> None:
         return
     width = max(len(s.name) for s in specs)
     for s in specs:
-        missing = s.missing()
-        lacking = f"missing: {', '.join(missing)}" if missing else s.lacking()
-        state = f"  [{lacking}]" if lacking else ""
+        reason = s.unavailable_reason()
+        note = f"  [{reason}]" if reason else ""
         parameter = s.rate_parameter
         points = f"{parameter.name} {parameter.low:g} to {parameter.high:g}"
-        print(f"{s.name:{width}}  {s.suffix:5}  {points:20}  {s.summary}{state}")
+        print(f"{s.name:{width}}  {s.suffix:5}  {points:20}  {s.summary}{note}")
 
 
 def register(app: typer.Typer) -> None:

@@ -19,10 +19,10 @@ def subclass_problem(found: Any, base: str) -> str:
         missing = [method for method in needed if not hasattr(found, method)]
         lacks = f", and lacks {', '.join(missing)}" if missing else ""
         return f"is no subclass of {name} ({base}){lacks}"
-    return lacking_methods(found)
+    return missing_methods(found)
 
 
-def lacking_methods(found: type) -> str:
+def missing_methods(found: type) -> str:
     """Which methods a class has to implement still; empty if none."""
     missing = sorted(getattr(found, "__abstractmethods__", ()))
     return f"lacks {', '.join(missing)}" if missing else ""
@@ -35,7 +35,7 @@ def model_problem(found: Any) -> str:
         return "is no class: it must be an nn.Module (see toolkit.entropy_model.base)"
     if missing:
         return f"lacks {', '.join(missing)}"
-    return lacking_methods(found)
+    return missing_methods(found)
 
 
 def metric_problem(found: Any) -> str:

@@ -122,9 +122,10 @@ class CodecSpec(Spec):
     """Of its files; ``.qf`` for the toolkit's container, else the format's own."""
     magic: tuple[tuple[int, bytes], ...] = ()
     """What files of a format of its own begin with: (offset, bytes), any of them."""
-    state: str = ""
-    """``package.module:function`` that tells, given the name, what else isn't there (weights); it
-    must be quick. Empty where there is nothing to tell."""
+    availability: str = ""
+    """``package.module:function`` that takes the name and returns why the codec can't be used yet
+    (its weights aren't here), or an empty string. It must be quick. Empty where nothing but
+    ``needs`` can be missing."""
     model: EntropyModelSpec | None = None
     """The entropy model that it codes with, for codecs that come with a model."""
 
@@ -133,9 +134,12 @@ class CodecSpec(Spec):
     def problem(self, found: Any) -> str:
         return subclass_problem(found, "toolkit.codec.base:Codec")
 
-    def lacking(self) -> str:
-        """What ``state`` tells: one line, empty if all is there."""
-        module, _, attribute = self.state.partition(":")
+    def unavailable_reason(self) -> str:
+        """Why it can't be used as things are, in one line: what ``needs`` misses, else what
+        ``availability`` tells; empty if all is there."""
+        if absent := self.missing():
+            return f"missing: {', '.join(absent)}"
+        module, _, attribute = self.availability.partition(":")
         return str(getattr(importlib.import_module(module), attribute)(self.name)) if module else ""
 
 
@@ -154,7 +158,7 @@ class EntropyModelSpec(Spec):
     codec_needs: tuple[str, ...] = ()
     """As ``needs``, for coding; ``needs`` is for training."""
     rate_parameter: RateParameter = field(default=RateParameter("rate", 0.0, 1.0))
-    state: str = ""
+    availability: str = ""
     """As of ``CodecSpec``."""
 
     kind: ClassVar[str] = "entropy model"
@@ -180,7 +184,7 @@ class EntropyModelSpec(Spec):
             needs=self.codec_needs,
             reference=self.reference,
             rate_parameter=self.rate_parameter,
-            state=self.state,
+            availability=self.availability,
             model=self,
             provider=self.provider,
         )

@@ -33,7 +33,7 @@ def toolkit_codecs() -> Iterable[CodecSpec]:
             rate_parameter=RateParameter(
                 "quality", 1, 6 if name.startswith("cheng") else 8, integer=not variable
             ),
-            state=f"{_HUB}:zoo_state",
+            availability=f"{_HUB}:unavailable_reason",
         )
     yield CodecSpec(
         "latents",

@@ -14,9 +14,9 @@ def checkpoints() -> Path:
     return Path(home).expanduser() / "hub" / "checkpoints"
 
 
-def zoo_state(name: str) -> str:
-    """What a line of a listing says of the zoo's weights of an architecture; empty if they are
-    there, be it in part."""
+def unavailable_reason(name: str) -> str:
+    """Why an architecture can't code by default; empty if the zoo's weights are there, be it in
+    part."""
     files = [path.name for path in checkpoints().glob("*.pth.tar")]
     if any(_is_of(name, file) for file in files):
         return ""

@@ -16,5 +16,5 @@ def toolkit_entropy_models() -> Iterable[EntropyModelSpec]:
         reference="Minnen et al. 2018, arXiv:1809.02736",
         codec="toolkit_plugins.hyperprior.codec:HyperpriorCodec",
         codec_needs=("python:constriction",),
-        state="toolkit_plugins.hyperprior.shipped:state",
+        availability="toolkit_plugins.hyperprior.shipped:unavailable_reason",
     )

@@ -5,6 +5,6 @@ from pathlib import Path
 FILE = Path(__file__).parent / "weights" / "hyperprior.safetensors"
 
 
-def state(name: str) -> str:
-    """What a line of a listing says of the weights; empty if they are there."""
+def unavailable_reason(name: str) -> str:
+    """Why the model can't code by default; empty if its weights are there."""
     return "" if FILE.is_file() else "no weights: train them, or -o weights=FILE"
