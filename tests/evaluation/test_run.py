@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from PIL import Image
 
 from toolkit.errors import InputError, MissingError, UnknownName, UsageError
-from toolkit.plugin.loader import load_plugins
+from toolkit.plugin.loader import load_plugins, module_name
 from toolkit_evaluation import EvaluationSettings, evaluate
 from toolkit_evaluation.results.row import Row
 from toolkit_evaluation.run.measure import upper_share
@@ -275,7 +275,7 @@ def test_errors_stay_until_a_retry_is_asked_for(workspace, monkeypatch):
     monkeypatch.setattr(evaluation_plugin, "RAISES", -1)
     encoded(workspace)
     plugins = load_plugins([PLUGIN])
-    sys.modules["toolkit_file_evaluation_plugin"].RAISES = -1  # mended
+    sys.modules[module_name(PLUGIN)].RAISES = -1  # mended
     settings = EvaluationSettings(points=[8], out=workspace / "results")
     again = replace(settings, retry_errors=True)
     assert len(evaluate("grid", "images", settings, plugins=plugins).failures) == 1

@@ -5,14 +5,16 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from toolkit.cli import main
 from toolkit.errors import MissingError, UnknownName
 from toolkit.plugin.hookspecs import hookimpl
-from toolkit.plugin.loader import Plugins, load_plugins
+from toolkit.plugin.loader import Plugins, load_plugins, module_name
 from toolkit.plugin.specs import CodecSpec, SamplerSpec
 
 HEAD = """
@@ -126,19 +128,55 @@ def test_a_file_is_loaded_once_until_it_changes(tmp_path: Path) -> None:
 
     def loaded(path: Path) -> type:
         assert load_plugins([path]).problems == []
-        found: type = sys.modules["toolkit_file_one"].Mine
+        found: type = sys.modules[module_name(path)].Mine
         return found
 
     first = loaded(path)
     assert loaded(path) is first
     assert loaded(other.parent / ".." / "one.py") is first
+    assert load_plugins([path, other.parent / ".." / "one.py"]).problems == []
     assert type(pickle.loads(pickle.dumps(first()))) is first
     path.write_text(text + "# changed\n")
     assert loaded(path) is not first
-    other.write_text(path.read_text())
-    second = loaded(other)
-    assert sys.modules["toolkit_file_one"].__file__ == str(other)
-    assert loaded(path) is not second
+
+
+def test_files_that_are_called_the_same_are_two_plugins(tmp_path: Path) -> None:
+    files = [tmp_path / folder / "my-sampler.py" for folder in ("one", "two")]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(
+            "from toolkit.plugin import Sampler, SamplerSpec, hookimpl\n"
+            "class Mine(Sampler):\n"
+            f"    folder = {file.parent.name!r}\n"
+            "    def encode(self, d, r, random): ...\n"
+            "    def decode(self, data, shape, random): ...\n"
+            "@hookimpl\ndef toolkit_samplers():\n"
+            f"    yield SamplerSpec({file.parent.name!r}, '', f'{{__name__}}:Mine')\n"
+        )
+    plugins = load_plugins(files)
+    assert plugins.problems == []
+    for name in ("one", "two"):
+        mine = plugins.sampler(name).loaded
+        assert mine.folder == name
+        assert type(pickle.loads(pickle.dumps(mine.__new__(mine)))) is mine
+
+
+def test_what_is_left_out_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The plugin's name and its file stand in the line one time each."""
+    file = tmp_path / "peculiar.py"
+    file.write_text(
+        HEAD + "class Thing: ...\n@hookimpl\ndef toolkit_samplers():\n"
+        "    yield SamplerSpec('mine', '', f'{__name__}:Thing')"
+    )
+    monkeypatch.setattr(sys, "argv", ["toolkit", "--plugin", str(file), "plugins"])
+    with suppress(SystemExit):
+        main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"toolkit: plugin 'peculiar' ({file}): TypeError: sampler 'mine': Thing")
+    assert line.count("peculiar") == 2
+    assert line.endswith("; left out")
 
 
 def test_a_factory_that_cannot_be_loaded_is_a_clear_error() -> None:

@@ -64,7 +64,7 @@ def _print(record: PluginRecord, checked: _Checked) -> None:
 
 def _check(found: Plugins, record: PluginRecord) -> _Checked:
     """Load everything that a plugin provides."""
-    from toolkit.errors import PluginError
+    from toolkit.errors import ToolkitError
 
     checked = _Checked()
     provider = f"{record.name} ({record.origin})"
@@ -74,9 +74,9 @@ def _check(found: Plugins, record: PluginRecord) -> _Checked:
             continue
         try:
             _ = spec.loaded
-        except PluginError as error:  # says which plugin and part it is about
+        except ToolkitError as error:  # says which plugin and part it is about; so does the list
             where = f"plugin {provider}: {spec.kind} '{spec.name}': "
-            checked.broken[item] = str(error).removeprefix(where)
+            checked.broken[item] = str(error).removeprefix(where).removeprefix(f"'{spec.name}' ")
         except BaseException as error:  # a module may raise anything, SystemExit too
             if isinstance(error, KeyboardInterrupt):
                 raise

@@ -7,10 +7,13 @@ works.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import pkgutil
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +27,7 @@ import pluggy
 from toolkit.errors import MissingError, UnknownName
 from toolkit.plugin import hookspecs
 from toolkit.plugin.specs import (
+    FILE_MODULE,
     CodecSpec,
     EntropyModelSpec,
     MetricSpec,
@@ -178,25 +182,29 @@ def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-_FILES: dict[str, tuple[Path, bytes, ModuleType]] = {}
-"""Modules of single files by name, each with its file and what that held when it was loaded."""
+_FILES: dict[str, tuple[bytes, ModuleType]] = {}
+"""Modules of single files by name, each with what its file held when it was loaded."""
+
+
+def module_name(path: Path) -> str:
+    """The name of the module that a plugin's file is loaded as: the same in every process, another
+    for another file, be it called the same."""
+    digest = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:8]
+    return f"{FILE_MODULE}{re.sub(r'[^A-Za-z0-9_]', '_', path.stem)}_{digest}"
 
 
 def _load_file(path: Path) -> Any:
-    """The module of a file: the one that is there, unless another file or change came since.
+    """The module of a file: the one that is there, unless the file changed since.
 
     Loaded twice, its classes would be there twice, and a pickle would refuse those of before.
     """
-    if not path.is_file():
-        raise MissingError(f"{path}: no such plugin file")
-    name = f"toolkit_file_{path.stem}"
-    source = (path.resolve(), path.read_bytes())
+    name, source = module_name(path), path.read_bytes()
     known = _FILES.get(name)
-    if known is not None and known[:2] == source and sys.modules.get(name) is known[2]:
-        return known[2]
+    if known is not None and known[0] == source and sys.modules.get(name) is known[1]:
+        return known[1]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise MissingError(f"{path}: not a Python file")
+        raise MissingError("not a Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before it runs: descriptors name it as their factory's module
     try:
@@ -204,7 +212,7 @@ def _load_file(path: Path) -> Any:
     except BaseException:
         del sys.modules[name]
         raise
-    _FILES[name] = (*source, module)
+    _FILES[name] = (source, module)
     return module
 
 
@@ -217,15 +225,15 @@ def _entry_points() -> Iterable[tuple[str, str, Callable[[], Any]]]:
 def load_plugins(files: Sequence[Path] = ()) -> Plugins:
     """All plugins: built-ins, then entry points, then ``files``.
 
-    Raises MissingError if a file is not there; everything else that can be wrong with a plugin
-    is in ``Plugins.problems``.
+    A file that is named twice is loaded once. Raises MissingError if a file is not there;
+    everything else that can be wrong with a plugin is in ``Plugins.problems``.
     """
     plugins = Plugins(files)
     for name, module in _built_ins():
         plugins.add(name, "built-in", partial(importlib.import_module, module))
     for name, origin, load in _entry_points():
         plugins.add(name, origin, load)
-    for file in plugins.files:
+    for file in {file.resolve(): file for file in plugins.files}.values():
         if not file.is_file():
             raise MissingError(f"{file}: no such plugin file")
         plugins.add(file.stem, str(file), partial(_load_file, file))

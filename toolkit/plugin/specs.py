@@ -21,6 +21,8 @@ from toolkit.errors import MissingError, PluginError
 from toolkit.plugin.contracts import metric_problem, model_problem, subclass_problem
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9+._-]{0,39}")
+FILE_MODULE = "toolkit_file_"
+"""What the names of modules begin with that are plugins' single files."""
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -68,7 +70,8 @@ class Spec:
         except (ImportError, AttributeError, OSError) as error:
             raise MissingError(f"'{self.name}' can't be loaded: {error}") from error
         if problem := self.problem(found):
-            raise PluginError(self.complaint(problem))
+            plugin = f"plugin {self.provider}: " if self.provider else ""
+            raise PluginError(plugin + self.complaint(problem))
         return found
 
     def problem(self, found: Any) -> str:
@@ -76,9 +79,10 @@ class Spec:
         return ""
 
     def complaint(self, problem: str) -> str:
-        """``problem`` with plugin, kind and name."""
-        plugin = f"plugin {self.provider}: " if self.provider else ""
-        return f"{plugin}{self.kind} '{self.name}': {self.factory} {problem}"
+        """``problem`` with kind and name; whoever tells of it names the plugin."""
+        own = self.factory.startswith(FILE_MODULE)
+        place = self.factory.partition(":")[2] if own else self.factory
+        return f"{self.kind} '{self.name}': {place} {problem}"
 
     def problem_if_imported(self) -> str:
         """``problem`` of what ``factory`` names, as a complaint, where its module has been imported
