@@ -19,6 +19,7 @@ from toolkit.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from toolkit.training.clock import StepClock
 from toolkit.training.data import image_files, split
 from toolkit.training.device import ThreadTuner, autocast, choose_device, choose_precision
 from toolkit.training.folder import CHECKPOINT
@@ -79,7 +80,7 @@ class Trainer:
         self.optimizer = MixedOptimizer(self.parts, recipe.optimizer)
         self.guard = StepGuard(recipe.guard)
         self.schedule = RunSchedule(recipe.schedule)
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self.clock = 0, 0.0, StepClock()
         self.stop, self.stopping = StopRequest(), False
 
     # -- state -----------------------------------------------------------------
@@ -181,7 +182,7 @@ class Trainer:
         self.optimizer.clear_gradients()
         self.step += 1
         update_average(self.ema, self.parts, self.recipe.ema, self.step)
-        seconds = self.seconds + time.perf_counter() - start
+        seconds = self.seconds + self._counted(time.perf_counter() - start)
         self.seconds, self.stopping = self.processes.follow_first(
             seconds, self.stop.asked, self.device
         )
@@ -190,6 +191,13 @@ class Trainer:
             return
         progress = self.progress if self.schedule.bounded else float("nan")
         self.log.step(self.step, self.seconds, progress, loss, norm, scale)
+
+    def _counted(self, took: float) -> float:
+        """Seconds that the step counts for; the log says where it isn't all that it took."""
+        counted = self.clock.counted(took)
+        if took > counted + 1:
+            self.log.note(f"step {self.step} took {took:.0f} s, of which {counted:.1f} s count")
+        return counted
 
     def validate(self) -> list[dict[str, Any]]:
         """Figures of the averaged weights on the held-out images; written to the log."""
