@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 from random_models import picture
 
-from toolkit.training.recipe import Objective
+from toolkit.options import parse_options
+from toolkit.plugin.loader import load_plugins
+from toolkit.training.recipe import Objective, Recipe
 
 ROOT = Path(__file__).parents[2]
 GUIDES = ROOT / "docs" / "how-to"
@@ -43,6 +46,14 @@ def test_blocks_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert 0 < names["means"]["bpp"] < 5
         assert names["data"][1:3] == b"QF"
         Objective(distortion="mse")  # what the page saves is one
+
+
+def test_the_recipe_of_a_compressai_model_is_one() -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", text("compressai-models"), re.DOTALL)
+    recipe = parse_options(Recipe, yaml.safe_load(block), "the page")
+    assert recipe.objective.lambda_min == recipe.objective.lambda_max
+    model = load_plugins().entropy_model(recipe.model).loaded
+    assert parse_options(model.options_class, recipe.options, "the page") == model.options_class()
 
 
 @pytest.mark.parametrize("name", NAMES)

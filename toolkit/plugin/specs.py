@@ -151,14 +151,14 @@ class CodecSpec(Spec):
 class EntropyModelSpec(Spec):
     """An entropy model, and with it a codec of the same name.
 
-    ``factory`` names an ``nn.Module`` class with an ``Options`` class in its attribute
-    ``options_class`` and a ``training_pass``: a subclass of
-    ``toolkit.entropy_model.base.LadderModel`` for one that sends samples.
+    ``factory`` names an ``nn.Module`` class that is made of its options alone and keeps them in
+    ``options``, with their class in ``options_class``, and a ``training_pass``. One that sends
+    samples is a subclass of ``toolkit.entropy_model.base.LadderModel``, which brings the pass.
     """
 
     codec: str = "toolkit.codec.ladder_codec:LadderCodec"
-    """``package.module:Name`` of the codec class that codes with it, a ``ContainerCodec``. Models
-    that quantize bring their own."""
+    """``package.module:Name`` of the codec class that codes with it, a ``ContainerCodec``, which
+    finds this descriptor in its ``spec.model``. Models that quantize bring their own."""
     codec_needs: tuple[str, ...] = ()
     """As ``needs``, for coding; ``needs`` is for training."""
     rate_parameter: RateParameter = field(default=RateParameter("rate", 0.0, 1.0))

@@ -1,7 +1,8 @@
 """Networks and weights: CompressAI's zoo by name, a file of CompressAI's, or one of ours.
 
-Ours are safetensors with the architecture in their metadata and the coder's tables among the
-tensors. CompressAI's own checkpoints are pickles: they are only ever read with torch's loader
+Ours are safetensors: what ``toolkit train`` leaves, or what ``save_checkpoint`` makes of a model of
+CompressAI's, with the architecture in its metadata and the coder's tables among the tensors.
+CompressAI's own checkpoints are pickles: they are only ever read with torch's loader
 for plain tensors, which runs no code.
 """
 
@@ -22,6 +23,7 @@ import msgspec
 
 from toolkit.errors import InputError, MissingError, UsageError
 from toolkit.format.files import write_atomically
+from toolkit.format.weights import load_weights
 from toolkit_plugins.compressai.upstream import compressai, submodule
 
 VARIABLE_RATE = ("bmshj2018-hyperprior-vbr", "mbt2018-mean-vbr", "mbt2018-vbr")
@@ -30,7 +32,10 @@ EIGHT_QUALITIES = ("bmshj2018-factorized", "bmshj2018-hyperprior", "mbt2018-mean
 ARCHITECTURES = (*EIGHT_QUALITIES, *SIX_QUALITIES, *VARIABLE_RATE)
 AUTOREGRESSIVE = ("mbt2018", "mbt2018-vbr", *SIX_QUALITIES)
 
-_TABLES = ("_offset", "_quantized_cdf", "_cdf_length", "scale_table")
+TABLES = ("_offset", "_quantized_cdf", "_cdf_length", "scale_table")
+"""Buffers of CompressAI's entropy models that ``update`` makes."""
+_NETWORK = "net."
+"""What names of tensors begin with in weights that ``toolkit train`` left."""
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
 
 
@@ -194,12 +199,29 @@ def _read_safetensors(path: Path, architecture: str) -> dict[str, Any]:
 
     try:
         with safe_open(path, framework="pt") as file:
-            written = (file.metadata() or {}).get("architecture", "unknown")
+            metadata = file.metadata() or {}
+            written = metadata.get("architecture") or metadata.get("model", "unknown")
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a safetensors file ({error})") from None
     if written != architecture:
         raise UsageError(f"{path}: weights of '{written}', not of '{architecture}'")
+    return state if "architecture" in metadata else _trained(path)
+
+
+def _trained(path: Path) -> dict[str, Any]:
+    """The tensors of weights that ``toolkit train`` left, as CompressAI names them, and empty
+    tables, which it wants to be there."""
+    import torch
+
+    tensors = load_weights(path).tensors
+    state = {key.removeprefix(_NETWORK): value for key, value in tensors.items()}
+    parts = ["entropy_bottleneck"]
+    if any(key.startswith("h_s.") for key in state):
+        parts.append("gaussian_conditional")
+        state["gaussian_conditional.scale_table"] = torch.Tensor()
+    for part in parts:
+        state.update({f"{part}.{name}": torch.IntTensor() for name in TABLES[:3]})
     return state
 
 
@@ -217,7 +239,7 @@ def _build(architecture: str, state: dict[str, Any], path: Path) -> Any:
         extra["vr_entbttlnck"] = True
         # its tables depend on the rate and are computed for each; none can be loaded
         empty = torch.IntTensor()
-        state.update({f"entropy_bottleneck.{name}": empty for name in _TABLES[:3]})
+        state.update({f"entropy_bottleneck.{name}": empty for name in TABLES[:3]})
     try:
         return model_class(architecture).from_state_dict(state, **extra)
     except (KeyError, RuntimeError, IndexError, TypeError) as error:
@@ -229,7 +251,7 @@ def _fingerprint(architecture: str, model: Any) -> bytes:
     """Tables left out: they may be computed here, and files carry a hash of them."""
     digest = hashlib.sha256(architecture.encode())
     for key, value in sorted(model.state_dict().items()):
-        if not key.endswith(_TABLES):
+        if not key.endswith(TABLES):
             digest.update(key.encode())
             digest.update(value.contiguous().numpy().tobytes())
     return digest.digest()[:8]
