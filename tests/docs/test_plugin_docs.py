@@ -32,6 +32,8 @@ from toolkit.testing.pictures import picture
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "plugins"
 PAGES = sorted(path.name for path in FOLDER.glob("*.md"))
+QUICK = ("README.md", "metric.md")
+"""Pages whose commands take seconds; other tests run the others' code."""
 SHORTER = {"train": ["--set", "schedule.steps=12", "--set", "options.width=8"]}
 
 
@@ -68,7 +70,9 @@ def test_there_is_a_page_for_every_kind() -> None:
     assert PAGES == ["README.md", "codec.md", "entropy-model.md", "metric.md", "sampler.md"]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page", [p if p in QUICK else pytest.param(p, marks=pytest.mark.slow) for p in PAGES]
+)
 def test_commands_run(page: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
     assert lines

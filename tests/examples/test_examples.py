@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples"
 FILES = ("sampler.py", "codec.py", "metric.py", "entropy_model.py")
 SAMPLERS = ("trellis", "greedy", "importance")
+QUICK = ("greedy",)
 
 
 # -- the files ----------------------------------------------------------------------------
@@ -109,22 +110,24 @@ def train(workspace: Workspace, recipe: Path) -> Path:
     return weights
 
 
-def evaluate_and_decode(workspace: Workspace, model: str, weights: Path) -> None:
+def evaluate_and_decode(
+    workspace: Workspace, model: str, weights: Path, samplers: tuple[str, ...]
+) -> None:
     """Eval with each sampler; then files of an encoder in this process, decoded in another."""
     presets = "".join(
         f"  {name}: {{codec: {model}, options: {{levels: {{default: {{sampler: {name}}}}}}}}}\n"
-        for name in SAMPLERS
+        for name in samplers
     )
     (workspace.folder / "registry.yaml").write_text(f"presets:\n{presets}")
-    codecs = [word for name in SAMPLERS for word in ("--codec", name)]
+    codecs = [word for name in samplers for word in ("--codec", name)]
     out = workspace.run(
         "eval", "photos/1.png", *codecs, "-o", f"weights={weights}", "--point", 0.2,
         "--point", 0.8, "--no-plot", "--json", "-",
     )  # fmt: skip
     rows = json.loads(out[out.index("{") :])["rows"]
-    assert [(r["codec"], r["status"]) for r in rows] == [(n, "ok") for n in SAMPLERS for _ in "ab"]
+    assert [(r["codec"], r["status"]) for r in rows] == [(n, "ok") for n in samplers for _ in "ab"]
     assert all(low["bpp"] < high["bpp"] for low, high in zip(rows[::2], rows[1::2], strict=True))
-    for name in SAMPLERS:
+    for name in samplers:
         encoded = encode(model, weights, name, workspace.pixels("photos/1.png"))
         (workspace.folder / "a.qf").write_bytes(encoded.data)
         workspace.run("decode", "a.qf", "a.png", "--force", "--weights", weights, "--threads", 1)
@@ -147,13 +150,17 @@ def encode(model: str, weights: Path, sampler: str, pixels: NDArray[np.uint8]) -
         torch.set_num_threads(before)
 
 
-def test_the_entropy_model_trains_codes_and_decodes_elsewhere(workspace: Workspace) -> None:
+@pytest.mark.parametrize("samplers", [QUICK, pytest.param(SAMPLERS, marks=pytest.mark.slow)])
+def test_the_entropy_model_trains_codes_and_decodes_elsewhere(
+    workspace: Workspace, samplers: tuple[str, ...]
+) -> None:
     workspace.arguments = ("--plugin", str(FOLDER / "entropy_model.py"))
     weights = train(workspace, FOLDER / "tiny.yaml")
     assert weights.name == "tiny.safetensors"
-    evaluate_and_decode(workspace, "tiny", weights)
+    evaluate_and_decode(workspace, "tiny", weights, samplers)
 
 
+@pytest.mark.slow
 def test_the_same_as_an_installed_package(workspace: Workspace) -> None:
     """Its weights lie in the package: files name their model, and decoders find them."""
     pytest.importorskip("setuptools")
@@ -167,7 +174,7 @@ def test_the_same_as_an_installed_package(workspace: Workspace) -> None:
     workspace.path.append(site)
     assert "mine (toolkit-mine 0.1.0): ok" in workspace.run("plugins", "--check")
     weights = train(workspace, workspace.folder / "package" / "recipe.yaml")
-    evaluate_and_decode(workspace, "mine", weights)
+    evaluate_and_decode(workspace, "mine", weights, SAMPLERS)
     (site / "toolkit_mine" / "weights").mkdir()
     (site / "toolkit_mine" / "weights" / "mine.safetensors").write_bytes(weights.read_bytes())
     workspace.run("encode", "photos/2.png", "b.qf", "--codec", "mine")
@@ -199,6 +206,7 @@ def test_the_metric_is_in_the_table(workspace: Workspace) -> None:
     assert 10 < row["step_psnr"] < 60
 
 
+@pytest.mark.slow  # the README's sampler does so in its own test
 def test_the_sampler_codes_a_level(workspace: Workspace) -> None:
     workspace.arguments = ("--plugin", str(FOLDER / "sampler.py"))
     options = ("--codec", "pln-fast", "-o", "levels.level1.sampler=best")

@@ -181,12 +181,12 @@ def test_the_harness_measures_and_draws_all_levels(weights: Path, tmp_path: Path
     Image.fromarray(picture(64, 72)).save(tmp_path / "photos" / "a.png")
     registry = tmp_path / "registry.yaml"
     registry.write_text(
-        f"presets:\n  mine: {{codec: tiny, options: {{weights: {weights}}}, sweep: [0.3, 0.8]}}\n"
+        f"presets:\n  mine: {{codec: tiny, options: {{weights: {weights}}}, sweep: [0.5]}}\n"
     )
     out = tmp_path / "results"
     settings = EvaluationSettings(out=out)
     table = evaluate("mine", tmp_path / "photos", settings, plugins=PLUGINS, registry=registry)
-    assert [row.status for row in table.rows] == ["ok", "ok"]
+    assert [row.status for row in table.rows] == ["ok"]
     notices: list[str] = []
     paths = cross_sections(read_run(out, notices.append), PLUGINS, None, out, notices.append)
     assert paths

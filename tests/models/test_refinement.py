@@ -84,7 +84,10 @@ def begun(
 # -- files ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("rate", "seeds", "most"), [(0.2, 6, 0.995), (0.9, 1, 0.97)])
+@pytest.mark.parametrize(
+    ("rate", "seeds", "most"),
+    [pytest.param(0.2, 6, 0.995, marks=pytest.mark.slow), (0.9, 1, 0.97)],
+)
 def test_files_cost_less_the_more_steps_are_made(rate: float, seeds: int, most: float) -> None:
     pixels = photograph(128, 160)
     # one sample's cost varies by a percent, which is what steps bring at a low rate
@@ -136,8 +139,12 @@ def test_the_theoretical_point_is_refined_as_well() -> None:
 # -- steps ------------------------------------------------------------------------
 
 
-def test_gradients_in_tiles_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    pixels = photograph(512, 480)
+@pytest.mark.parametrize("sides", [(480, 64), (64, 400)])
+def test_gradients_in_tiles_are_those_of_the_whole(
+    sides: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a strip, so that most of it lies beyond a tile's margins."""
+    pixels = photograph(*sides)
     values = []
     for tile in (768, 96):
         monkeypatch.setattr(refining, "TILE", tile)
@@ -150,6 +157,7 @@ def test_gradients_in_tiles_are_those_of_the_whole(monkeypatch: pytest.MonkeyPat
         torch.testing.assert_close(b / scale, a / scale, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_large_pictures_are_refined_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels, rate = photograph(512, 400), 0.8
     plain, whole = (cost(codec(refinement_steps=n), pixels, rate) for n in (0, 4))

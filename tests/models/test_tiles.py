@@ -128,7 +128,9 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.usefixtures("in_float32")
 @pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("size", [(301, 640), (700, 97), (1, 530)])
+@pytest.mark.parametrize(
+    "size", [pytest.param((301, 640), marks=pytest.mark.slow), (700, 97), (1, 530)]
+)
 def test_tiles_give_what_the_whole_gives(
     name: str, size: tuple[int, int], small_tiles: Any
 ) -> None:
@@ -143,7 +145,9 @@ def test_tiles_give_what_the_whole_gives(
 
 
 @pytest.mark.usefixtures("in_float32")
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name", [n if n != "deep-pln" else pytest.param(n, marks=pytest.mark.slow) for n in SMALL]
+)
 def test_a_reach_that_is_too_small_shows(name: str, small_tiles: Any) -> None:
     net, pixels = network(name), noise(320, 640)
     targets, samples, shown = coded(net, pixels)
@@ -206,7 +210,7 @@ def test_nothing_larger_than_a_tile_goes_through_the_networks(
 
 
 def test_files_are_the_same_whatever_the_tiles(small_tiles: Any) -> None:
-    pixels = photograph(400, 511)
+    pixels = photograph(128, 511)
     codec = toolkit.load("pln-fast")
     whole = codec.encode(pixels, 0.5)
     shown = whole.reconstruction
