@@ -48,7 +48,8 @@ class ThreadTuner:
 
     On a machine that other programs share, two threads that wait for each other can be
     slower than one, and who else runs changes by the second. So every ``interval`` seconds
-    one step is run with another thread count, and the faster of the two stays.
+    one step is run with another thread count, and the faster of the two stays. Where such a step
+    takes long, the next is farther off: trials take at most a tenth of the time.
     """
 
     def __init__(self, threads: int | str, interval: float = 6.0) -> None:
@@ -77,7 +78,7 @@ class ThreadTuner:
         if seconds < self.seconds:
             self.count = trial
         torch.set_num_threads(self.count)
-        self.next_trial = time.monotonic() + self.interval
+        self.next_trial = time.monotonic() + max(self.interval, 9 * seconds)
 
 
 def _timed(step: Callable[[], None]) -> float:

@@ -195,7 +195,7 @@ class Trainer:
     def _counted(self, took: float) -> float:
         """Seconds that the step counts for; the log says where it isn't all that it took."""
         counted = self.clock.counted(took)
-        if took > counted + 1:
+        if took > counted + 60:
             self.log.note(f"step {self.step} took {took:.0f} s, of which {counted:.1f} s count")
         return counted
 
