@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from toolkit.cli import main
 from toolkit.errors import MissingError, UnknownName
 from toolkit.plugin.hookspecs import hookimpl
 from toolkit.plugin.loader import Plugins, load_plugins, module_name
-from toolkit.plugin.specs import CodecSpec, SamplerSpec
+from toolkit.plugin.specs import CodecSpec, EntropyModelSpec, SamplerSpec
 
 HEAD = """
 from toolkit import hookimpl
@@ -184,6 +185,20 @@ def test_a_factory_that_cannot_be_loaded_is_a_clear_error() -> None:
         _ = SamplerSpec("x", "", "nowhere:X").loaded
     with pytest.raises(MissingError, match="needs no-such-program, python:no_such_module"):
         _ = CodecSpec("x", "", "a:B", needs=("no-such-program", "python:no_such_module")).loaded
+
+
+def test_a_model_whose_weights_are_not_there_says_so(tmp_path: Path) -> None:
+    example = Path(__file__).parents[2] / "examples" / "entropy_model.py"
+    file = tmp_path / "entropy_model.py"
+    file.write_text(example.read_text())
+    tiny = load_plugins([file]).codec("tiny")
+    assert tiny.unavailable_reason() == "no weights: train them, or -o weights=FILE"
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "tiny.safetensors").touch()
+    assert tiny.unavailable_reason() == ""
+    nowhere = EntropyModelSpec("x", "", "nowhere.at.all:X", codec_needs=("no-such-program",))
+    assert "no weights" in replace(nowhere, codec_needs=()).codec_spec.unavailable_reason()
+    assert nowhere.codec_spec.unavailable_reason() == "missing: no-such-program"
 
 
 def test_a_later_plugin_cannot_replace_silently() -> None:

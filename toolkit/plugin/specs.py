@@ -128,8 +128,8 @@ class CodecSpec(Spec):
     """What files of a format of its own begin with: (offset, bytes), any of them."""
     availability: str = ""
     """``package.module:function`` that takes the name and returns why the codec can't be used yet
-    (its weights aren't here), or an empty string. It must be quick. Empty where nothing but
-    ``needs`` can be missing."""
+    (its weights aren't here), or an empty string. It must be quick. Empty: nothing but ``needs``
+    and shipped weights of the model's name can be missing."""
     model: EntropyModelSpec | None = None
     """The entropy model that it codes with, for codecs that come with a model."""
 
@@ -140,11 +140,15 @@ class CodecSpec(Spec):
 
     def unavailable_reason(self) -> str:
         """Why it can't be used as things are, in one line: what ``needs`` misses, else what
-        ``availability`` tells; empty if all is there."""
+        ``availability`` tells, else that the model has no weights; empty if all is there."""
         if absent := self.missing():
             return f"missing: {', '.join(absent)}"
         module, _, attribute = self.availability.partition(":")
-        return str(getattr(importlib.import_module(module), attribute)(self.name)) if module else ""
+        if module:
+            return str(getattr(importlib.import_module(module), attribute)(self.name))
+        if self.model is None or self.model.has_weights:
+            return ""
+        return "no weights: train them, or -o weights=FILE"
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,14 @@ class EntropyModelSpec(Spec):
         if found is None or found.origin is None:
             raise MissingError(f"'{self.name}' can't be loaded: no module for {self.factory}")
         return Path(found.origin).parent / "weights"
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether ``weights_folder`` has a file of the model's name."""
+        try:
+            return (self.weights_folder / f"{self.name}.safetensors").is_file()
+        except (MissingError, ImportError, ValueError):  # no such module: loading it says so
+            return False
 
     @property
     def codec_spec(self) -> CodecSpec:

@@ -16,5 +16,4 @@ def toolkit_entropy_models() -> Iterable[EntropyModelSpec]:
         reference="Minnen et al. 2018, arXiv:1809.02736",
         codec="toolkit_plugins.hyperprior.codec:HyperpriorCodec",
         codec_needs=("python:constriction",),
-        availability="toolkit_plugins.hyperprior.shipped:unavailable_reason",
     )
