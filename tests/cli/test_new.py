@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -90,6 +91,18 @@ def test_names_that_the_code_has_already(
     assert new(monkeypatch, kind, name, "--out", folder) == 0
     done = there(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("kind", MODULES)
+def test_lines_stay_short_whatever_the_name(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "mine"
+    assert new(monkeypatch, kind, "a-plugin-with-rather-a-long-name", "--out", folder) == 0
+    for path in folder.rglob("*.py"):
+        source = path.read_text()
+        ast.parse(source)
+        assert max(map(len, source.splitlines())) <= 100, path
 
 
 def test_the_folder_is_named_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

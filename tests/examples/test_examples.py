@@ -173,7 +173,7 @@ def test_the_same_as_an_installed_package(workspace: Workspace) -> None:
     assert done.returncode == 0, done.stderr
     workspace.path.append(site)
     assert "mine (toolkit-mine 0.1.0): ok" in workspace.run("plugins", "--check")
-    weights = train(workspace, workspace.folder / "package" / "recipe.yaml")
+    weights = train(workspace, Path("mine"))
     evaluate_and_decode(workspace, "mine", weights, SAMPLERS)
     (site / "toolkit_mine" / "weights").mkdir()
     (site / "toolkit_mine" / "weights" / "mine.safetensors").write_bytes(weights.read_bytes())

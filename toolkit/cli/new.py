@@ -53,7 +53,20 @@ class _Kind:
     """How the kit is called, given ``spec``."""
     recipe: str = ""
     """File of the example's recipe."""
+    usage: str = ""
+    """What the README says of its use."""
 
+
+_TRAINING = """
+```sh
+pip install -e .
+toolkit train {name} --out runs/{name}           # the recipe: {module}/recipes/{name}.yaml
+toolkit eval --codec {name} -o weights=runs/{name}/{name}.safetensors photos
+```
+
+The recipe trains for a minute on the pictures in `photos`. Weights that lie in `{module}/weights/`
+need no option, neither to encode nor to decode, and go into the package.
+"""
 
 _KINDS = {
     KindName.SAMPLER: _Kind(
@@ -68,7 +81,7 @@ _KINDS = {
     ),
     KindName.ENTROPY_MODEL: _Kind(
         "entropy_model", "toolkit_entropy_models", "tiny", "Tiny", "check_entropy_model",
-        'check_entropy_model(spec, {"width": 8})', "tiny.yaml",
+        'check_entropy_model(spec, {"width": 8})', "tiny.yaml", _TRAINING,
     ),
 }  # fmt: skip
 
@@ -127,16 +140,16 @@ def _files(kind: _Kind, words: str, name: str) -> dict[str, str]:
     hook, code = _split(source, kind)
     files = {
         "pyproject.toml": _PYPROJECT.format(words=words, name=name, module=module),
-        "README.md": _README.format(words=words, name=name),
+        "README.md": (_README + kind.usage).format(words=words, name=name, module=module),
         f"{module}/__init__.py": hook,
         f"{module}/{kind.module}.py": code,
         f"tests/test_{module}.py": _TEST.format(kind=kind, words=words, module=module, name=name),
     }
     if kind.recipe:
         recipe = _example(kind.recipe).replace(f"model: {kind.name}\n", f"model: {name}\n")
-        files["recipe.yaml"] = recipe
-        weights = f'\n[tool.setuptools.package-data]\n{module} = ["weights/*"]\n'
-        files["pyproject.toml"] += weights
+        files[f"{module}/recipes/{name}.yaml"] = recipe
+        data = f'\n[tool.setuptools.package-data]\n{module} = ["recipes/*", "weights/*"]\n'
+        files["pyproject.toml"] += data
     return files
 
 
@@ -175,13 +188,25 @@ def _split(source: str, kind: _Kind) -> tuple[str, str]:
     summary = (ast.get_docstring(tree) or "").splitlines()[0]
     first = hook.decorator_list[0].lineno
     hook_text = "\n".join(lines[first - 1 : hook.end_lineno])
-    hook_text = hook_text.replace("{__name__}:", f"{{__name__}}.{kind.module}:")
+    hook_text = _wrapped(hook_text.replace("{__name__}:", f"{{__name__}}.{kind.module}:"))
     docstring_end = tree.body[0].end_lineno or 0
     before = "\n".join(lines[docstring_end : imported.lineno - 1])
     after = "\n".join([*lines[imported.end_lineno : first - 1], *lines[hook.end_lineno :]])
     code = f'"""{summary}"""\n{before}\n{_import(names, before + after)}{after}\n'
     code = re.sub(r"\n{4,}", "\n\n\n", code)
     return f'"""{summary}"""\n\n{_import(names, hook_text)}\n\n{hook_text}\n', code
+
+
+def _wrapped(hook: str) -> str:
+    """A hook with each argument of its descriptor in a line of its own where one is too long."""
+    if max(map(len, hook.splitlines())) <= _LINE:
+        return hook
+    call = next(n for n in ast.walk(ast.parse(hook)) if isinstance(n, ast.Yield)).value
+    assert isinstance(call, ast.Call)
+    lines = hook.splitlines()[: call.lineno]
+    lines[-1] = f"    yield {ast.unparse(call.func)}("
+    parts = (ast.get_source_segment(hook, part) for part in (*call.args, *call.keywords))
+    return "\n".join([*lines, *(f"        {part}," for part in parts), "    )"])
 
 
 def _import(names: list[str], used_in: str) -> str:
