@@ -35,7 +35,8 @@ from toolkit.options import Options
 from toolkit.training.objective import TrainingPass
 
 State = tuple[Tensor, ...]
-"""Maps (B, C, h, w), each at a stride of its own: what is known at some place of the ladder."""
+"""Maps (B, C, h, w), each at a stride of its own, float32: what is known at some place of the
+ladder. May be empty."""
 
 
 class Size(NamedTuple):
@@ -63,11 +64,15 @@ class Level:
     features: in a decoder."""
 
     def latent(self, c: Tensor) -> Tensor:
-        """The latent that a sample ``c``, in units of the prior, stands for."""
+        """The latent, in the network's units, that a sample stands for.
+
+        Arguments:
+            c: the sample in units of the prior, (B, C, h, w).
+        """
         return self.prior.mean + torch.exp(self.prior.log_scale) * c
 
     def kl_bits(self) -> Tensor:
-        """KL[q || p] of every latent element, in bits."""
+        """KL[posterior || prior] of every latent element, in bits, (B, C, h, w)."""
         assert self.posterior is not None
         return kl_bits(*self.posterior)
 
@@ -78,14 +83,23 @@ def standard_prior(like: Tensor) -> Gaussian:
 
 
 def standardised(posterior: Gaussian, prior: Gaussian) -> Gaussian:
-    """A posterior given in the network's units, in units of the prior."""
+    """A posterior in units of the prior: what ``Level`` takes.
+
+    Arguments:
+        posterior: in the network's units.
+        prior: in the network's units.
+    """
     d = (posterior.mean - prior.mean) * torch.exp(-prior.log_scale)
     return Gaussian(d, posterior.log_scale - prior.log_scale)
 
 
 def product_of_gaussians(encoder: Gaussian, prior: Gaussian) -> Gaussian:
     """The posterior that is proportional to the encoder's Gaussian times the prior, in units of
-    the prior; its scale is below 1.
+    the prior: what ``Level`` takes. Its scale is below 1.
+
+    Arguments:
+        encoder: what the encoder alone says of the latents, in the network's units.
+        prior: in the network's units.
 
     Precision-weighted: ``v = 1 / (s_x^-2 + s_p^-2)``, ``mu = (s_x^-2 mu_x + s_p^-2 mu_p) v``.
     (Section 3.2.2 prints sigma^-1 for sigma^-2 and gives each mean the other Gaussian's
@@ -106,6 +120,8 @@ class LadderModel(nn.Module, ABC):
 
     A subclass sets ``options_class``, ``stride`` and ``depth`` and implements the five methods
     below. All maps are (B, C, h, w); h and w are the padded image's sides over some stride.
+    A rate is (B,), one for each image, from 0, fewest bits, to 1; images may differ in theirs.
+    No method changes a map that it is given, or keeps anything of an image in ``self``.
     """
 
     options_class: ClassVar[type[Options]] = Options
@@ -135,25 +151,64 @@ class LadderModel(nn.Module, ABC):
 
     @abstractmethod
     def analyse(self, x: Tensor, rate: Tensor) -> State:
-        """What the encoder knows of images (B, 3, H, W) in [0, 1] at the rates (B,)."""
+        """What the encoder knows of the images.
+
+        Arguments:
+            x: (B, 3, H, W), in [0, 1]; H and W are multiples of ``stride``.
+            rate: (B,).
+
+        Returns:
+            The features that ``level`` gets: maps, all that it needs of the images.
+        """
 
     @abstractmethod
     def start(self, size: Size, rate: Tensor) -> State:
-        """What is known before any level is: maps that depend on the size alone, or none."""
+        """What is known before any level is.
+
+        Arguments:
+            size: of the batch of images.
+            rate: (B,).
+
+        Returns:
+            Maps that depend on the size and the rate alone, or none.
+        """
 
     @abstractmethod
     def level(self, index: int, state: State, features: State | None, rate: Tensor) -> Level:
-        """Level ``index`` (0: the top) given the state; with its posterior if there are
-        ``features``. Encoder-only work belongs inside ``if features is not None``."""
+        """A level given the state. Encoder-only work belongs inside ``if features is not None``.
+
+        Arguments:
+            index: 0 is the top, ``depth - 1`` the level nearest the image.
+            state: what is known of the levels above.
+            features: what ``analyse`` returned; None in a decoder.
+            rate: (B,).
+
+        Returns:
+            The prior, which is the same with features and without, and with features the
+            posterior in units of the prior (``product_of_gaussians``, ``standardised``).
+        """
 
     @abstractmethod
     def descend(self, index: int, state: State, z: Tensor, rate: Tensor) -> State:
-        """The state once the latents ``z`` of level ``index``, in the network's units, are
-        known."""
+        """The state once a level's latents are known.
+
+        Arguments:
+            index: of the level; 0 is the top.
+            state: what ``level`` was given.
+            z: its latents in the network's units, (B, C, h, w).
+            rate: (B,).
+
+        Returns:
+            The state for the next level, or after the last for ``reconstruct``.
+        """
 
     @abstractmethod
     def reconstruct(self, state: State, rate: Tensor) -> Tensor:
-        """Image (B, 3, H, W), pixels in [0, 1] but not clipped, from the last state."""
+        """The images from the last state.
+
+        Returns:
+            (B, 3, H, W), pixels in [0, 1] but not clipped.
+        """
 
     def name(self, index: int) -> str:
         """Of level ``index``: ``level1`` is nearest the image."""
@@ -191,9 +246,12 @@ class LadderModel(nn.Module, ABC):
         features: State | None,
         choose: Callable[[int, Level], Tensor],
     ) -> Tensor:
-        """Down the whole ladder to the image.
+        """Down the whole ladder to the image, (B, 3, H, W), not clipped.
 
         Arguments:
+            size: of the batch of images.
+            rate: (B,).
+            features: what ``analyse`` returned; None: levels have no posterior.
             choose: Called with each level's index and the level; returns the sample, in units of
                 the level's prior.
         """
@@ -212,6 +270,9 @@ class LadderModel(nn.Module, ABC):
         Arguments:
             x: Images (B, 3, H, W) in [0, 1].
             rate: (B,) in [0, 1].
+
+        Returns:
+            The images from the samples, and each level's KL in bits, (B,), by its name.
         """
         bits: dict[str, Tensor] = {}
 
