@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -152,12 +152,18 @@ def _hoist(arguments: list[str]) -> list[str]:
     return front + rest
 
 
-def main() -> None:
-    """Entry point: a ToolkitError becomes one line and its exit status."""
+@cache
+def _register_commands() -> None:
+    """Put every command into ``app``, once: ``main`` may be called many times in one process."""
     modules = {module.name for module in pkgutil.iter_modules(__path__)} - HELPERS
     for name in [*FIRST, *sorted(modules - set(FIRST))]:
         if name in modules:
             importlib.import_module(f"toolkit.cli.{name}").register(app)
+
+
+def main() -> None:
+    """Entry point: a ToolkitError becomes one line and its exit status."""
+    _register_commands()
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):  # names of files that aren't UTF-8 must be printable
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
