@@ -24,6 +24,7 @@ from toolkit.options import parse_options, to_mapping
 from toolkit.training.data import Crops, image_files, split
 from toolkit.training.export import export
 from toolkit.training.objective import RateDistortion, TrainingPass
+from toolkit.training.optim import MixedOptimizer
 from toolkit.training.recipe import Objective, Schedule, load_recipe
 from toolkit.training.schedule import RunSchedule
 
@@ -260,3 +261,17 @@ def test_two_processes_train_as_one(photos: Path, tmp_path: Path) -> None:
         state = torch.load(tmp_path / out / "checkpoint.pt", weights_only=True)
         assert state["step"] == steps
         assert (tmp_path / out / "pln.safetensors").exists()
+
+
+@pytest.mark.parametrize("kernels", ["muon", "adam"])
+def test_weights_that_the_loss_does_not_depend_on_stay(
+    photos: Path, tmp_path: Path, kernels: str
+) -> None:
+    plan = recipe(photos, optimizer={"kernels": kernels})
+    run = trainer(plan, tmp_path)
+    idle = torch.nn.Conv2d(2, 2, 3)
+    before = idle.weight.detach().clone()
+    run.parts["model"].idle = idle
+    run.optimizer = MixedOptimizer(run.parts, plan.optimizer)
+    run.train_step()
+    assert torch.equal(idle.weight, before)

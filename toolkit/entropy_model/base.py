@@ -127,6 +127,9 @@ class LadderModel(nn.Module, ABC):
     options_class: ClassVar[type[Options]] = Options
     encoder_options_class: ClassVar[type[Options]] = Options
     """Of what an encoder alone does with trained weights: neither weights nor files say it."""
+    begins_with: ClassVar[tuple[str, ...]] = ()
+    """Names of other entropy models whose weights a training run of this one may begin with (see
+    ``Start``): they have the same tensors."""
     stride: int = 16
     """Sides of the images that it takes are multiples of this ..."""
     least_side: int = 1

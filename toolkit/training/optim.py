@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from toolkit.training.recipe import Optimizer
 
 
-def _matrices(kernel: nn.Parameter, values: Tensor | None) -> list[Tensor]:
+def _matrices(kernel: nn.Parameter, values: Tensor) -> list[Tensor]:
     """``values``, shaped as ``kernel``, as the matrices that Muon makes orthogonal."""
-    assert values is not None
     count = getattr(kernel, "interleaved", 1)
     flat = values.reshape(values.shape[0], -1)
     return [flat[i::count] for i in range(count)]
@@ -52,7 +51,10 @@ class MixedOptimizer:
 
     def step(self, scale: float) -> None:
         """One step at ``scale`` times the learning rates."""
-        gradients = (g for p in self.kernels for g in _matrices(p, p.grad))
+        gradients: list[Tensor | None] = []
+        for p in self.kernels:  # a kernel that the loss doesn't depend on has no gradient
+            none = [None] * len(_matrices(p, p))
+            gradients += none if p.grad is None else _matrices(p, p.grad)
         for matrix, gradient in zip(self.matrices, gradients, strict=True):
             matrix.grad = gradient
         for optimizer, lr in self.parts:

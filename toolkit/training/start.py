@@ -72,7 +72,7 @@ def begin_with(model: nn.Module, kind: str, start: Start, objective: Objective) 
     path = Path(start.weights)
     weights = load_weights(path)
     state, target = weights.tensors, model.state_dict()
-    if weights.model != kind:
+    if weights.model not in (kind, *getattr(model, "begins_with", ())):
         raise InputError(f"{path}: weights of another kind of model ({weights.model})")
     if odd := sorted(state.keys() - target.keys()):
         raise InputError(f"{path}: weights of another kind of model (it has {odd[0]})")

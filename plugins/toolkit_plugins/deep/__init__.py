@@ -14,3 +14,11 @@ def toolkit_entropy_models() -> Iterable[EntropyModelSpec]:
         "toolkit_plugins.deep.model:DeepPLN",
         reference="Flamich 2019; ladders: Duan et al. 2023, arXiv:2208.13056",
     )
+    yield EntropyModelSpec(
+        "deep-pln-quantized",
+        "the deep ladder with its latents rounded and entropy-coded, for comparison",
+        "toolkit_plugins.deep.quantized:QuantizedDeepPLN",
+        reference="Minnen and Singh 2020, arXiv:2007.08739",
+        codec="toolkit_plugins.deep.quantized:QuantizedLadderCodec",
+        codec_needs=("python:constriction",),
+    )
