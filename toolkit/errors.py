@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -50,3 +51,23 @@ class ResourceError(ToolkitError):
     """Memory, disk, or whoever reads our output gave out: no fault of file or user."""
 
     exit_status = 5
+
+
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate")
+_GAVE_OUT = {
+    errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EPIPE,
+}  # fmt: skip
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was no memory: torch, for one, says so as RuntimeError."""
+    if isinstance(error, RuntimeError):
+        return any(words in str(error).lower() for words in _NO_MEMORY)
+    return isinstance(error, MemoryError)
+
+
+def gave_out(error: BaseException) -> bool:
+    """Whether memory, disk or another resource gave out: what failed may well work another time."""
+    if isinstance(error, OSError):
+        return error.errno in _GAVE_OUT
+    return isinstance(error, ResourceError) or out_of_memory(error)

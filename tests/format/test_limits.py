@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from toolkit.errors import UsageError
+from toolkit.errors import ResourceError, UsageError
 from toolkit.format.errors import LimitExceeded
 from toolkit.format.limits import (
     LIMITS,
@@ -47,7 +47,7 @@ def test_limits_hold_for_a_while_and_nest() -> None:
 def test_memory_is_checked_before_it_is_asked_for() -> None:
     with (
         limited(memory=2**26),
-        pytest.raises(LimitExceeded, match=r"at least, the limit is 64 MiB \(--max-memory\)"),
+        pytest.raises(ResourceError, match=r"256 MiB, the limit is 64 MiB \(--max-memory\)"),
     ):
         check_claim(4096, 4096, 10**6)
 

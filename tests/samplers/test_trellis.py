@@ -264,3 +264,16 @@ def test_golden_streams_are_there():
 
 if __name__ == "__main__":
     write_golden()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 2**16 + 3), (2, 2**15 + 1, 1), (1, 1, 2**17)])
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 2.0])
+def test_levels_of_any_side_are_read_as_written(shape: tuple[int, int, int], scale: float) -> None:
+    """A tile has at most 2^15 positions a side: longer levels have several, however few bits."""
+    d = np.random.default_rng(0).standard_normal(shape).astype(np.float32) * np.float32(scale)
+    r = np.full(shape, 1 if scale == 0 else 0.9, np.float32)
+    sampler = Trellis(TrellisOptions(nu=8))
+    coded = sampler.encode(d, r, SharedRandom(3, 0))
+    decoded = sampler.decode(coded.data, shape, SharedRandom(3, 0))
+    np.testing.assert_array_equal(decoded, coded.values)
+    assert (coded.data == b"") == (scale == 0)

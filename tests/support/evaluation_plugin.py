@@ -6,6 +6,7 @@ image's first pixel, so that failures are in the data, as in life.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -22,7 +23,7 @@ from toolkit.options import Options
 from toolkit.plugin.specs import CodecSpec, MetricSpec, RateParameter
 from toolkit.threads import threads_allowed
 
-RAISES, DIES, HANGS, WRONG_SHAPE, DIFFERS, NOT_RECONSTRUCTED = 1, 2, 3, 4, 5, 6
+RAISES, DIES, HANGS, WRONG_SHAPE, DIFFERS, NOT_RECONSTRUCTED, NO_MEMORY, NO_ROOM = range(1, 9)
 """Values of an image's first byte, and what becomes of the image."""
 
 
@@ -58,6 +59,10 @@ class Grid(Codec):
             os.kill(os.getpid(), signal.SIGKILL)
         if fault == HANGS:
             time.sleep(3600)
+        if fault == NO_MEMORY:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        if fault == NO_ROOM:
+            raise OSError(errno.ENOSPC, "No space left on device")
         note("GRID_LOG", f"{pixels.shape} {point}")
         note("GRID_PROCESSES", f"encode {os.getpid()} {threads_allowed()} {tasks()}")
         step = int(point)

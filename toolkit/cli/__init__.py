@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FIRST = ("eval", "encode", "decode", "info")
 """Commands in the order in which help lists them; the others follow by name."""
-HELPERS = {"batch", "options", "progress", "streams"}
+HELPERS = {"batch", "bench_sizes", "options", "progress", "streams"}
 """Modules beside the commands that are none."""
 GLOBAL_OPTIONS = ("--plugin", "--registry")
 

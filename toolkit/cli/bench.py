@@ -130,7 +130,7 @@ def _scaling(
             repeat=repeat,
             on_row=lambda row: step(f"{row['preset']} {row['side']}"),
         )
-    _write(scaling_json(rows), json)
+    write_json(scaling_json(rows), json)
     if json != "-":
         Console(width=None if sys.stdout.isatty() else 160).print(scaling_table(rows))
 
@@ -214,7 +214,7 @@ def _report(
     from toolkit_evaluation.results.figure import save
     from toolkit_evaluation.samplers.report import merit_figure, sampler_table, to_json
 
-    _write(to_json(means, work.rows), json)
+    write_json(to_json(means, work.rows), json)
     if json != "-":
         Console(width=None if sys.stdout.isatty() else 160).print(sampler_table(means))
     if plot is not None:
@@ -222,7 +222,7 @@ def _report(
         say(f"plot in {plot}")
 
 
-def _write(data: bytes, json: str | None) -> None:
+def write_json(data: bytes, json: str | None) -> None:
     """To a file, or to standard output for ``-``."""
     from toolkit.format.files import write_bytes_atomically
 
@@ -234,4 +234,7 @@ def _write(data: bytes, json: str | None) -> None:
 
 
 def register(app: typer.Typer) -> None:
+    from toolkit.cli.bench_sizes import sizes
+
+    bench.command("sizes")(sizes)
     app.add_typer(bench, name="bench")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from toolkit.cli import say, session
+from toolkit.errors import InputError
 
 
 def report(
@@ -55,6 +56,8 @@ def report(
     references = references_for(recorded.table.rows, reference, Path(default) if default else None)
     settings = ReportSettings(references, anchor, pictures, title)
     folder = out or run / "report"
+    if out is None and folder.is_symlink():
+        raise InputError(f"{folder}: a link; say with --out where the report is to go")
     points = read_thesis(thesis) if thesis else None
     print(write_report(recorded, folder, settings, say))
     paths = thesis_figures(recorded.table, points, folder / "thesis") if points else []

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from toolkit.errors import InputError, ResourceError, ToolkitError, UsageError
+from toolkit.errors import InputError, ResourceError, ToolkitError, UsageError, out_of_memory
 
 STANDARD = Path("-")
 """As an argument: standard input or standard output."""
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate")
 
 
 def input_name(path: Path) -> str:
@@ -74,13 +73,11 @@ def named_errors(name: str) -> Iterator[None]:
         yield
     except ToolkitError as error:
         text = str(error)
-        if isinstance(error, InputError) or error.exit_status == 3:
+        if isinstance(error, (InputError, ResourceError)) or error.exit_status == 3:
             error.args = (text if name in text else f"{name}: {text}",)
         raise
-    except MemoryError:
-        raise ResourceError(f"{name}: out of memory") from None
     except Exception as error:
-        text = " ".join(str(error).split())[:200]
-        if isinstance(error, RuntimeError) and any(w in text.lower() for w in _NO_MEMORY):
+        if out_of_memory(error):
             raise ResourceError(f"{name}: out of memory") from None
+        text = " ".join(str(error).split())[:200]
         raise InputError(f"{name}: {type(error).__name__}: {text}") from error

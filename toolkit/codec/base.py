@@ -20,6 +20,7 @@ from toolkit.codec.pixels import (
     mode_of,
 )
 from toolkit.errors import UsageError
+from toolkit.format.limits import LEAST_PIXEL_BYTES
 from toolkit.options import Options
 
 if TYPE_CHECKING:
@@ -200,6 +201,11 @@ class Codec(ABC):
         sample of those above; None for a codec that has none. For looking at (cross-sections
         of the latent space: thesis, figures 3.3 and 4.3 to 4.8); coding doesn't need it."""
         return None
+
+    def memory(self, height: int, width: int, *, encoding: bool = False) -> int:
+        """Bytes, about and from above, that a process holds when it codes or decodes a picture of
+        this size; ``--max-memory`` is held against it. Here: what no codec can do without."""
+        return LEAST_PIXEL_BYTES * height * width
 
     def require(self, points: Sequence[float]) -> None:
         """Make sure that all that coding at ``points`` takes is there, or fetch it.

@@ -17,6 +17,7 @@ from toolkit.codec.container_codec import ContainerCodec, Payload, Room, weights
 from toolkit.codec.level_table import RATE_STEPS, names_of, pack_table, read_table
 from toolkit.errors import UsageError
 from toolkit.format.container import BadStream
+from toolkit.format.limits import check_memory
 from toolkit.format.weights import find_weights, load_weights, weights_of_fingerprint
 from toolkit.options import Options, parse_options
 from toolkit.plugin.presets import merge
@@ -190,12 +191,17 @@ class LadderCodec(ContainerCodec):
 
     # -- coding ------------------------------------------------------------------
 
+    def memory(self, height: int, width: int, *, encoding: bool = False) -> int:
+        refined = self.options.refinement_steps > 0
+        return self.network().memory(height, width, encoding=encoding, refined=refined)
+
     @property
     def fits_bytes(self) -> bool:
         """Whether the last level's sampler can fill a budget."""
         return isinstance(list(self.samplers().values())[-1], FitsBytes)
 
     def encode_rgb(self, rgb: Pixels, point: float, room: Room | None = None) -> Payload:
+        check_memory(rgb.shape[0], rgb.shape[1], partial(self.memory, encoding=True))
         network = self.network()
         choices = self.level_choices(network)
         samplers = {name: choice.build() for name, choice in choices.items()}
@@ -244,6 +250,7 @@ class LadderCodec(ContainerCodec):
             given = self.weights
         weights = weights_of_file(container, given, self.model.weights_folder)
         network = load_network(self.model, weights.path, settings.precision)
+        check_memory(container.height, container.width, network.memory)
         table, depth = read_table(self.plugins, container, settings.partial), network.model.depth
         there = len(table.levels)
         if there > depth or (there < depth and not settings.partial):

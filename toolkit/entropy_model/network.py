@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable
-from functools import cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,10 +30,16 @@ if TYPE_CHECKING:
     from toolkit.sampling.ladder import DecodeLadder, EncodeLadder
 
 SMALLEST_R = 1e-6
+_PROCESS = 7 * 2**27
+"""Bytes of a process with its libraries, weights, and a tile on its way through the networks."""
+_PIXEL = 3
+"""Bytes a pixel: the picture."""
+_ENCODED, _REFINED, _DECODED = 8, 120, 6
+"""Bytes a latent element. Measured with ``toolkit bench sizes``: docs/reliability.md."""
 T = TypeVar("T")
 
 
-@cache
+@lru_cache(maxsize=8)
 def load_network(
     spec: EntropyModelSpec, path: Path, precision: str, encoder: Options | None = None
 ) -> LadderNetwork:
@@ -108,6 +115,19 @@ class LadderNetwork:
             _, rows, columns = self.padded(*pixels.shape[:2])
             spans = (0, rows), (0, columns)
         return tensor_of(mirrored(pixels, spans), self.dtype)
+
+    def memory(
+        self, height: int, width: int, *, encoding: bool = False, refined: bool = False
+    ) -> int:
+        """Bytes, about and from above, that a process holds when it codes or decodes a picture.
+
+        Arguments:
+            encoding: Whether it codes.
+            refined: Whether it refines the posterior for the picture before.
+        """
+        elements = sum(math.prod(shape) for shape in self.model.shapes(self.padded(height, width)))
+        each = (_REFINED if refined else _ENCODED) if encoding else _DECODED
+        return _PROCESS + _PIXEL * height * width + each * elements
 
     def _rate(self, rate: float) -> Tensor:
         return torch.tensor([rate], dtype=self.dtype)

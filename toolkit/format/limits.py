@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from toolkit.errors import UsageError
+from toolkit.errors import ResourceError, UsageError
 from toolkit.format.errors import LimitExceeded
 
 LEAST_PIXEL_BYTES = 16
@@ -120,7 +120,7 @@ def check_limit(what: str, value: int, limit: int) -> None:
 
 
 def check_size(width: int, height: int, limits: Limits | None = None) -> None:
-    """Whether a picture may be so large. Raises LimitExceeded."""
+    """Whether a picture may be so large. Raises LimitExceeded, ResourceError."""
     limits = limits or current_limits()
     if max(width, height) > limits.side:
         raise LimitExceeded(
@@ -133,17 +133,36 @@ def check_size(width: int, height: int, limits: Limits | None = None) -> None:
             f"{width}x{height} are {pixels} pixels, the limit is {limits.pixels}: damaged, or "
             "raise it (--max-pixels) if you trust it"
         )
-    if limits.memory is not None and pixels * LEAST_PIXEL_BYTES > limits.memory:
-        raise LimitExceeded(
-            f"{width}x{height} pixels take {pixels * LEAST_PIXEL_BYTES // 2**20} MiB at least, "
-            f"the limit is {limits.memory // 2**20} MiB (--max-memory)"
+    check_memory(height, width, lambda height, width: LEAST_PIXEL_BYTES * pixels, limits)
+
+
+def check_memory(
+    height: int, width: int, needed: Callable[[int, int], int], limits: Limits | None = None
+) -> None:
+    """Whether coding or decoding a picture may take as much memory as it will.
+
+    Arguments:
+        needed: bytes, about and from above, that a process will hold for a picture of this height
+            and width. Only called where memory is limited.
+
+    Raises ResourceError.
+    """
+    limits = limits or current_limits()
+    if limits.memory is None:
+        return
+    size = needed(height, width)
+    if size > limits.memory:
+        raise ResourceError(
+            f"{width}x{height} pixels take about {-(-size // 2**20)} MiB, the limit is "
+            f"{limits.memory // 2**20} MiB (--max-memory)"
         )
 
 
 def check_claim(width: int, height: int, size: int, limits: Limits | None = None) -> None:
     """``check_size``, and whether a file of ``size`` bytes can well hold so many pixels.
 
-    Raises LimitExceeded: without this, 66 bytes would make a decoder ask for gigabytes.
+    Raises ResourceError, and LimitExceeded: without it, 66 bytes would make a decoder ask for
+    gigabytes.
     """
     limits = limits or current_limits()
     check_size(width, height, limits)

@@ -11,6 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from toolkit.errors import InputError
 from toolkit.format.files import write_bytes_atomically
 from toolkit_evaluation.report import sections
 from toolkit_evaluation.report.pictures import Picture, choose_pictures
@@ -47,9 +48,11 @@ def write_report(
     """Write ``report.html`` into ``folder``, with plots (PNG, SVG), CSV files and tables for
     CompressAI's plot tool beside it; return the page's path.
 
-    Raises UnknownName for an anchor that the run lacks.
+    Raises UnknownName for an anchor that the run lacks, InputError for a folder with links that
+    lead out of it.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    check_links(folder)
     page = report_html(recorded, settings, notice)
     export(recorded.table, folder, recorded.run)
     figure = recorded.table.figure(settings.references)
@@ -58,6 +61,15 @@ def write_report(
     path = folder / "report.html"
     write_bytes_atomically(path, page.encode())
     return path
+
+
+def check_links(folder: Path) -> None:
+    """Raises InputError for a folder in which a link leads out of it: what is written goes through
+    links, and a results folder may be somebody else's."""
+    home = folder.resolve()
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(home):
+            raise InputError(f"{path}: a link that leads out of the report's folder; remove it")
 
 
 def report_html(
@@ -75,7 +87,7 @@ def report_html(
         ("means", "Means", sections.means_section(table)),
         ("speed", "Speed and memory", sections.speed_section(table)),
         ("failures", "Failures", sections.failures_section(table)),
-        ("origin", "How this was made", sections.origin_section(recorded.run)),
+        ("origin", "How this was made", sections.origin_section(recorded)),
     ]
     links = [("curves", "Curves"), *((name, title) for name, title, _ in parts)]
     return Template(_page("report.html")).substitute(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from toolkit.codec.base import as_pixels
-from toolkit.errors import InputError
+from toolkit.errors import ToolkitError
 from toolkit_evaluation.results.row import Row
 from toolkit_evaluation.run.kept_files import reconstruction_path
 from toolkit_evaluation.run.recorded import Recorded
@@ -60,9 +60,9 @@ def choose_pictures(
     same few rates. Files that changed since are left out with a notice."""
     kept: dict[str, list[Row]] = {}
     for row in recorded.table.rows:
-        if row.ok and row.file and _decoded_path(row).is_file():
+        if row.ok and _decoded_path(row) is not None:
             kept.setdefault(row.image, []).append(row)
-    originals = {i["name"]: Path(i["path"]) for i in recorded.run.get("images", ())}
+    originals = {image.name: Path(image.path) for image in recorded.images}
     pictures: list[Picture] = []
     for image, rows in kept.items():
         if len(pictures) >= count:
@@ -76,8 +76,13 @@ def choose_pictures(
     return pictures
 
 
-def _decoded_path(row: Row) -> Path:
-    return reconstruction_path(Path(row.file or ""), row.image)
+def _decoded_path(row: Row) -> Path | None:
+    """The reconstruction beside the kept file, None where there is none."""
+    try:
+        path = reconstruction_path(Path(row.file or ""), row.image)
+        return path if row.file and path.is_file() else None
+    except (ValueError, OSError):  # names that no file has
+        return None
 
 
 def _at_same_rates(rows: Sequence[Row]) -> list[Row]:
@@ -97,9 +102,11 @@ def _at_same_rates(rows: Sequence[Row]) -> list[Row]:
 
 def _view(row: Row, notice: Callable[[str], None]) -> View | None:
     path = _decoded_path(row)
+    if path is None:
+        return None
     try:
         pixels = as_pixels(path)
-    except InputError as error:
+    except ToolkitError as error:
         notice(str(error))
         return None
     if pixels_sha256(pixels) != row.decoded_sha256:
@@ -110,13 +117,11 @@ def _view(row: Row, notice: Callable[[str], None]) -> View | None:
 
 
 def _original(row: Row, path: Path | None) -> View | None:
-    if path is None or not path.is_file():
-        return None
     try:
-        pixels = as_pixels(path)
-    except InputError:
+        pixels = as_pixels(path) if path is not None and path.is_file() else None
+    except (ToolkitError, ValueError, OSError):
         return None
-    if pixels_sha256(pixels) != row.pixels_sha256:
+    if pixels is None or pixels_sha256(pixels) != row.pixels_sha256:
         return None
     return View("original", _data_url(pixels))
 

@@ -12,6 +12,7 @@ from toolkit_evaluation.report.pictures import Picture
 from toolkit_evaluation.results.bdrate import BDRate, matched_pairs
 from toolkit_evaluation.results.table import Table
 from toolkit_evaluation.results.terminal import percent
+from toolkit_evaluation.run.recorded import Recorded, RunPreset
 
 _METRICS = {"psnr": "PSNR", "ms_ssim": "MS-SSIM"}
 
@@ -198,14 +199,15 @@ def failures_section(table: Table) -> str:
     return grid(("image", "codec", "point", "what happened"), rows, text_from=3)
 
 
-def origin_section(run: dict[str, Any]) -> str:
+def origin_section(recorded: Recorded) -> str:
     """The exact command, presets and versions."""
+    run = recorded.run
     command = " ".join(shlex.quote(word) for word in run.get("command", ()))
     presets = "".join(
-        f"<details><summary>Preset {escape(preset['name'])}: codec {escape(preset['codec'])} at "
-        f"{escape(', '.join(map(str, preset['points'])))}</summary>"
+        f"<details><summary>Preset {escape(preset.name)}: codec {escape(preset.codec)} at "
+        f"{escape(', '.join(map(str, preset.points)))}</summary>"
         f"<pre>{escape(json.dumps(_made_of(preset), indent=2))}</pre></details>"
-        for preset in run.get("presets", ())
+        for preset in recorded.presets
     )
     versions = json.dumps(run.get("versions", {}), indent=2)
     return (
@@ -214,6 +216,6 @@ def origin_section(run: dict[str, Any]) -> str:
     )
 
 
-def _made_of(preset: dict[str, Any]) -> dict[str, Any]:
+def _made_of(preset: RunPreset) -> dict[str, Any]:
     """Options, and what else results depend on."""
-    return {name: preset[name] for name in ("options", "identity")}
+    return {"options": preset.options, "identity": preset.identity}

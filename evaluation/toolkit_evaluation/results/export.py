@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,9 @@ from toolkit_evaluation.results.table import Table
 
 Plain = dict[str, Any]
 
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+,=-]{0,99}")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What spreadsheets take for the beginning of a formula, full-width forms included."""
 _COMPRESSAI = {
     "psnr": "psnr-rgb",
     "ms_ssim": "ms-ssim-rgb",
@@ -46,17 +51,25 @@ def export(table: Table, folder: Path, run: Mapping[str, Any] | None = None) -> 
         folder / "rows.csv": csv_of(row.to_dict() for row in table.rows),
         folder / "means.csv": csv_of(mean.to_dict() for mean in table.means),
     }
-    for codec in table.codecs:
-        files[folder / "compressai" / f"{codec}.json"] = _json(compressai_table(table, codec))
-        files[folder / "codec-compare" / f"{codec}.json"] = _json(
-            codec_compare_batch(table, codec, run or {})
-        )
+    names = {codec: f"{file_name(codec)}.json" for codec in table.codecs}
+    for codec, name in names.items():
+        files[folder / "compressai" / name] = _json(compressai_table(table, codec))
+        files[folder / "codec-compare" / name] = _json(codec_compare_batch(table, codec, run or {}))
     files[folder / "codec-compare" / "batches.json"] = _json(
-        [[f"codec-compare/{codec}.json"] for codec in table.codecs]
+        [[f"codec-compare/{name}"] for name in names.values()]
     )
     for path, data in files.items():
         write_bytes_atomically(path, data)
     return list(files)
+
+
+def file_name(name: str) -> str:
+    """A codec's name as that of a file: as it is where nothing can go wrong with it, else what is
+    left of it and a hash. Names in the results of others may be anything."""
+    if _FILE_NAME.fullmatch(name) and name != "batches":
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{re.sub('[^A-Za-z0-9_-]+', '-', name)[:40]}-{digest}"
 
 
 def _json(value: Any) -> bytes:
@@ -64,14 +77,23 @@ def _json(value: Any) -> bytes:
 
 
 def csv_of(rows: Iterable[Plain]) -> bytes:
-    """Rows as CSV (RFC 4180, UTF-8); parts of a file get a column each, None is empty."""
-    flat = [_flat(row) for row in rows]
+    """Rows as CSV (RFC 4180, UTF-8); parts of a file get a column each, None is empty.
+
+    Text that a spreadsheet would run as a formula has an apostrophe before it.
+    """
+    flat = [{_cell(name): _cell(value) for name, value in _flat(row).items()} for row in rows]
     columns = list(dict.fromkeys(name for row in flat for name in row))
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns)
     writer.writeheader()
     writer.writerows(flat)
-    return text.getvalue().encode()
+    return text.getvalue().encode("utf-8", "backslashreplace")
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    return value
 
 
 def _flat(row: Plain) -> Plain:

@@ -63,6 +63,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     codec_identity: str = ""
     status: Literal["ok", "error"]
     error: str | None = None
+    transient: bool = False
+    """Whether memory, disk or another resource gave out: such rows are never kept."""
     width: int | None = None
     height: int | None = None
     mode: str | None = None
@@ -132,6 +134,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if name == "metrics":
                 plain |= value
+            elif name == "transient":
+                plain |= {name: True} if value else {}
             elif self.ok or name in _FIELDS_OF_ERRORS:
                 plain[name] = dict(value) if isinstance(value, dict) else value
         return plain

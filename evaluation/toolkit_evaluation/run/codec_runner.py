@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from toolkit.errors import ToolkitError
+from toolkit.errors import ResourceError, ToolkitError, gave_out
 from toolkit_evaluation.run.memory import PeakMemory
-from toolkit_evaluation.run.process import ATTEMPTS, Child, ChildDied, Handler, Reply
+from toolkit_evaluation.run.process import ATTEMPTS, KILLED, Child, ChildDied, Handler, Reply
 from toolkit_evaluation.run.task import format_error
 
 if TYPE_CHECKING:
@@ -82,6 +82,19 @@ class SubprocessFailed(ToolkitError):
     """A call that raised in its process, or whose process died."""
 
 
+@dataclass(frozen=True)
+class Failure:
+    """What a call raised in its process."""
+
+    text: str
+    gave_out: bool
+    """Whether memory, disk or another resource gave out there."""
+
+    def error(self) -> ToolkitError:
+        """To be raised here."""
+        return (ResourceError if self.gave_out else SubprocessFailed)(self.text)
+
+
 class Subprocesses:
     """One process only ever codes, another only ever decodes: neither's time and memory has a
     share of the other's, nor of the metrics'."""
@@ -108,16 +121,17 @@ class Subprocesses:
                 how = str(death)
                 del self._children[method]
                 continue
-            if isinstance(answer, str):
-                raise SubprocessFailed(answer)
+            if isinstance(answer, Failure):
+                raise answer.error()
             return answer
-        raise SubprocessFailed(f"the {method[:-1]}ing process died {ATTEMPTS} times ({how})")
+        text = f"the {method[:-1]}ing process died {ATTEMPTS} times ({how})"
+        raise Failure(text, how == KILLED).error()
 
-    def _ask(self, method: str, call: tuple[tuple[Any, ...], int]) -> Timed[Any] | str:
+    def _ask(self, method: str, call: tuple[tuple[Any, ...], int]) -> Timed[Any] | Failure:
         if method not in self._children:
             self._children[method] = Child(serve_codec, self._preset, method, self._plugin_files)
         self._children[method].send(call)
-        answer: Timed[Any] | str = self._children[method].receive()
+        answer: Timed[Any] | Failure = self._children[method].receive()
         return answer
 
     def close(self) -> None:
@@ -129,7 +143,7 @@ class Subprocesses:
 
 def serve_codec(preset: Preset, method: str, plugin_files: Sequence[Path]) -> Handler:
     """In a child: answers (arguments, repeat) with what the codec's method makes of them, a
-    ``Timed``, or with the text of what it raised. The codec stays open."""
+    ``Timed``, or with a ``Failure``. The codec stays open."""
     from toolkit.plugin.loader import load_plugins
     from toolkit.plugin.presets import open_codec
 
@@ -144,6 +158,6 @@ def serve_codec(preset: Preset, method: str, plugin_files: Sequence[Path]) -> Ha
             function = partial(getattr(opened[0], method), *arguments)
             reply(timed(function, repeat))  # sending it makes the reconstruction
         except Exception as error:  # a codec may raise anything
-            reply(format_error(error))
+            reply(Failure(format_error(error), gave_out(error)))
 
     return handle

@@ -28,10 +28,14 @@ class PeakMemory:
 
     def __exit__(self, *exception: object) -> None:
         if self._works:
-            self.mebibytes = _high_water_mark()
+            self.mebibytes = high_water_mark()
 
 
-def _high_water_mark() -> float | None:
+def high_water_mark() -> float | None:
+    """Largest resident memory of this process since it began, or since the mark was set back, in
+    MiB; None where the system doesn't tell."""
+    if not _STATUS.exists():
+        return None
     for line in _STATUS.read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024

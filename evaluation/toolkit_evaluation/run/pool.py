@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
 
+from toolkit.errors import ResourceError
 from toolkit_evaluation.results.row import Row
-from toolkit_evaluation.run.process import ATTEMPTS, Child, ChildDied, Handler, Reply
+from toolkit_evaluation.run.process import ATTEMPTS, KILLED, Child, ChildDied, Handler, Reply
 from toolkit_evaluation.run.settings import EvaluationSettings
 from toolkit_evaluation.run.worker import Job, Worker
 
@@ -130,7 +131,7 @@ def _after_death(pool: _Pool, job: Job, how: str) -> Iterator[tuple[Job, Row]]:
         pool.again.append(job)
     else:
         text = f"the worker process died {deaths} times ({how})"
-        yield job, job.task.error_row(text)
+        yield job, job.task.error_row(ResourceError(text) if how == KILLED else text)
 
 
 def serve_rows(settings: EvaluationSettings, plugin_files: Sequence[Path]) -> Handler:

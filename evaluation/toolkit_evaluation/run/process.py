@@ -25,6 +25,8 @@ from toolkit_evaluation.run.threads import environment_with_threads
 
 ATTEMPTS = 2
 """Times that work is tried when its process dies (not when it fails: that is a result)."""
+KILLED = "SIGKILL"
+"""How a process ends that the system kills to have its memory back."""
 Reply = Callable[[Any], None]
 Handler = Callable[[Any, Reply], None]
 """Takes a message and answers it, as often as it likes."""

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from toolkit.codec.base import as_pixels
 from toolkit.codec.search import PointTarget
-from toolkit.errors import InputError, MissingError, UsageError
+from toolkit.errors import MissingError, ToolkitError, UsageError
 from toolkit.options import identity
 from toolkit.plugin.presets import Preset, open_codec
 from toolkit_evaluation.results.row import Row, column
@@ -128,7 +128,8 @@ class Run:
     def execute(self, execute: Execute) -> list[Row]:
         """All rows, image by image in the given order; new ones are stored as they come."""
         for job, row in execute(self._missing()):
-            self.store.add(row)
+            if not row.transient:
+                self.store.add(row)
             self.computed += 1
             self._done(job.slot, row, cached=False)
         return [self._rows[slot] for slot in sorted(self._rows)]
@@ -142,7 +143,7 @@ class Run:
         for image in self.images:
             try:
                 pixels = as_pixels(image.path)
-            except (InputError, OSError) as error:
+            except (ToolkitError, OSError) as error:
                 self._unreadable(image, error)
                 continue
             digest, shape = pixels_sha256(pixels), pixels.shape
@@ -171,7 +172,7 @@ class Run:
             row = task.error_row(error)
             slot, self._slots = self._slots, self._slots + 1
             cached = self.store.get(task.key) is not None
-            if not cached:
+            if not cached and not row.transient:
                 self.store.add(row)
             self._done(slot, row, cached)
 
@@ -181,6 +182,8 @@ class Run:
         if row is None:
             return None
         row = replace(row, image=task.image, codec=task.codec)
+        if not self.store.holds(row):  # another image of the same pixels, or a new name
+            self.store.add(row)
         if not row.ok:
             return None if self.settings.retry_errors else row
         if any(column(name) not in row.metrics for name in self.settings.metrics):

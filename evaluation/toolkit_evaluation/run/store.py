@@ -34,6 +34,10 @@ class Store(Protocol):
     def get(self, key: str) -> Row | None:
         """The row of this key, if there is one."""
 
+    def holds(self, row: Row) -> bool:
+        """Whether there is a row of this key, image and codec."""
+        ...
+
     def add(self, row: Row) -> None:
         """Keep a row for good, before this returns."""
 
@@ -47,6 +51,10 @@ class MemoryStore:
     def get(self, key: str) -> Row | None:
         """See ``Store``."""
         return self._rows.get(key)
+
+    def holds(self, row: Row) -> bool:
+        """See ``Store``."""
+        return _named(row) in map(_named, self._rows.values())
 
     def add(self, row: Row) -> None:
         """See ``Store``."""
@@ -76,7 +84,10 @@ class FolderStore:
         try:
             path = self.folder / ROWS
             _cut_torn_end(path, notice)
-            self._rows = {row.key: row for row in read_rows(path, notice)}
+            self._rows: dict[str, Row] = {}
+            self._names: set[tuple[str, str, str]] = set()
+            for row in read_rows(path, notice):
+                self._remember(row)
             self._synced = -math.inf
             self._file = open(path, "ab")  # noqa: SIM115 - held for the run's length
         except BaseException:
@@ -87,6 +98,14 @@ class FolderStore:
         """See ``Store``."""
         return self._rows.get(key)
 
+    def holds(self, row: Row) -> bool:
+        """See ``Store``."""
+        return _named(row) in self._names
+
+    def _remember(self, row: Row) -> None:
+        self._rows[row.key] = row
+        self._names.add(_named(row))
+
     def add(self, row: Row) -> None:
         """See ``Store``."""
         self._file.write(msgspec.json.encode(row.to_dict()) + b"\n")
@@ -95,7 +114,7 @@ class FolderStore:
         if now - self._synced >= SYNC_EVERY:
             os.fsync(self._file.fileno())  # from here on the system's end, too
             self._synced = now
-        self._rows[row.key] = row
+        self._remember(row)
 
     def write_run(self, record: dict[str, Any]) -> None:
         """Replace ``run.json``."""
@@ -117,6 +136,11 @@ class FolderStore:
         self.close()
 
 
+def _named(row: Row) -> tuple[str, str, str]:
+    """What a row is the result of, and under which names."""
+    return row.key, row.image, row.codec
+
+
 def read_rows(path: Path, notice: Callable[[str], None] = lambda text: None) -> Iterator[Row]:
     """The rows of a file in their order; a line that is none is left out with a notice."""
     if not path.exists():
@@ -134,7 +158,7 @@ def _row(line: bytes) -> Row | None:
     try:
         plain = msgspec.json.decode(line, type=dict[str, Any])
         return Row.from_dict(plain) if line.endswith(b"\n") else None
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 

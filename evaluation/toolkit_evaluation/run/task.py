@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit.errors import ToolkitError
+from toolkit.errors import ToolkitError, gave_out
 from toolkit_evaluation.results.row import METRICS, Row, column
 
 if TYPE_CHECKING:
@@ -38,10 +38,13 @@ class Task:
         return Row(**asdict(self), **values)
 
     def error_row(self, error: BaseException | str, seconds: float = 0.0) -> Row:
-        """A row that says why there is no result."""
+        """A row that says why there is no result; a ``transient`` one where a resource gave out."""
+        passing = isinstance(error, BaseException) and gave_out(error)
         unknown = {column(name): None for name in METRICS}
         text = format_error(error)
-        return self.row(status="error", error=text, metrics=unknown, seconds=seconds)
+        return self.row(
+            status="error", error=text, transient=passing, metrics=unknown, seconds=seconds
+        )
 
 
 def task_of(row: Row) -> Task:

@@ -112,7 +112,7 @@ def _choose(recorded: Recorded, image: str | None) -> str:
 
 def _pixels(recorded: Recorded, name: str) -> Pixels:
     """Raises InputError for an image that isn't where it was, or is another one now."""
-    places = {image["name"]: image["path"] for image in recorded.run.get("images", ())}
+    places = {image.name: image.path for image in recorded.images}
     if name not in places:
         raise InputError(f"{name}: the last evaluation's record doesn't say where it lies")
     pixels = as_pixels(places[name])
@@ -127,11 +127,11 @@ def _sections(
 ) -> Sections | None:
     rows = [r for r in recorded.table.rows if (r.codec, r.image) == (codec, image)]
     good = sorted((r for r in rows if r.ok), key=lambda row: row.bpp or 0.0)
-    presets = {preset["name"]: preset for preset in recorded.run.get("presets", ())}
+    presets = {preset.name: preset for preset in recorded.presets}
     if not good or codec not in presets:
         notice(f"{codec}: no results of {image} in the last evaluation; no cross-sections")
         return None
-    preset = Preset(codec, presets[codec]["codec"], presets[codec]["options"], ())
+    preset = Preset(codec, presets[codec].codec, presets[codec].options, ())
     try:
         opened = open_codec(plugins, preset)
         found = _levels(

@@ -6,6 +6,7 @@ import io
 import struct
 import warnings
 from abc import abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image, features
 from toolkit.codec.base import CHANNELS, Codec, Decoded, DecodeSettings, Encoded, mode_of
 from toolkit.errors import InputError, ResourceError
 from toolkit.format.container import BadFile, BadStream, LimitExceeded
-from toolkit.format.limits import check_claim
+from toolkit.format.limits import check_claim, check_memory
 
 if TYPE_CHECKING:
     from toolkit.codec.base import Pixels
@@ -47,6 +48,7 @@ class NativeCodec(Codec):
         mode = mode_of(pixels)
         if mode not in self.modes:
             raise InputError(f"{self.spec.name}: files have no alpha channel: convert to RGB first")
+        check_memory(pixels.shape[0], pixels.shape[1], partial(self.memory, encoding=True))
         try:
             return Encoded(self.write(pixels, mode, point))
         except MemoryError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,7 +74,7 @@ def _logits(state: dict[str, Any], x: Floats) -> Floats:
     return values[:, 0]
 
 
-@cache
+@lru_cache(maxsize=4)
 def _networks(path: Path) -> tuple[Any, HyperTables, Weights]:
     """Networks and tables of a weights file. Raises what ``load_weights`` does, and UsageError
     for weights of another model."""
@@ -223,6 +223,7 @@ class HyperpriorCodec(LatentCodec):
     """The hyperprior trained as the PLN was; by default its latents are rounded."""
 
     options_class = HyperpriorCodecOptions
+    pixel_bytes = (300, 260)
 
     @property
     def weights(self) -> Path:

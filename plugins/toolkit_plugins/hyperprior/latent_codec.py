@@ -25,7 +25,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from msgspec import Meta, field
@@ -34,6 +34,7 @@ from toolkit.codec.base import Decoded, DecodeSettings, Theoretical, as_rgb
 from toolkit.codec.container_codec import ContainerCodec, Payload, Room
 from toolkit.errors import InputError, UsageError
 from toolkit.format.container import BadStream, Container, OtherModel, Stream
+from toolkit.format.limits import check_memory
 from toolkit.options import Options
 from toolkit.sampling.choice import SamplerChoice, pack_choice, read_choice
 from toolkit.sampling.ladder import Target, encode_ladder, sample_ladder, theoretical_bits
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
 
 CODINGS = ("quantized", "dithered", "sampled")
 UNIFORM_NOISE = 12**-0.5
+_PROCESS = 2**29
+"""Bytes of a process with its libraries and weights."""
 _HEAD = struct.Struct(f"<BBff{HASH_BYTES}s")  # coding, seed, width, point, hash
 
 
@@ -88,6 +91,9 @@ class LatentCodec(ContainerCodec):
     """Base of codecs that code the latents of a ``GaussianModel``."""
 
     options_class = LatentOptions
+    pixel_bytes: ClassVar[tuple[int, int]] = (600, 520)
+    """About, from above, what a process takes for each pixel to code and to decode: the networks
+    see the whole picture at once."""
 
     @abstractmethod
     def model(self, point: float) -> GaussianModel:
@@ -115,8 +121,13 @@ class LatentCodec(ContainerCodec):
 
     # -- encoding --------------------------------------------------------------
 
+    def memory(self, height: int, width: int, *, encoding: bool = False) -> int:
+        encoded, decoded = self.pixel_bytes
+        return _PROCESS + (encoded if encoding else decoded) * height * width
+
     def encode_rgb(self, rgb: Pixels, point: float, room: Room | None = None) -> Payload:
         o, point = self.options, float(np.float32(point))
+        check_memory(rgb.shape[0], rgb.shape[1], partial(self.memory, encoding=True))
         model = self.model(point)
         latents, work = self._work(model, rgb)
         z = encode_hyper(latents.z, model.tables)
@@ -220,6 +231,7 @@ class LatentCodec(ContainerCodec):
 
     def decode_rgb(self, container: Container, settings: DecodeSettings) -> Decoded:
         head = self.head(container)
+        check_memory(container.height, container.width, self.memory)
         model = self.model_of_file(container, head.point, settings)
         if container.fingerprint != model.fingerprint:
             raise OtherModel(

@@ -22,7 +22,7 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -119,7 +119,7 @@ class Counts:
         return f'{json.dumps(head)[:-1]}, "counts": [\n{lines}\n]}}\n'.encode()
 
 
-@cache
+@lru_cache(maxsize=16)
 def read_counts(path: Path) -> Counts:
     """The counts of a file. Raises InputError for a file that holds none."""
     try:

@@ -110,6 +110,9 @@ class Bpg(NativeCodec):
             pixels = pixels.repeat(3, axis=2)
         return "RGBA", np.concatenate([pixels, alpha], axis=2)
 
+    def memory(self, height: int, width: int, *, encoding: bool = False) -> int:
+        return 2**27 + (40 if encoding else 16) * height * width
+
     def identity(self) -> dict[str, Any]:
         if self.uses_programs:
             return programs.versions()

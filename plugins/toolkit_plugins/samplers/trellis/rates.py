@@ -30,6 +30,7 @@ WORTH = 400.0
 """Bits of KL that a tile must hold: it takes two or three to say its rate."""
 _ROUNDS = 10
 _EXPONENT_FIELD = 4
+_COARSEST = (1 << _EXPONENT_FIELD) - 1
 _OCTAVE_FIELD = 6
 _RICE_FIELD = 3
 _LONGEST_STEP = HIGHEST - LOWEST
@@ -163,11 +164,20 @@ def choose_profile(
 
 
 def choose_exponent(bits: float, shape: tuple[int, int, int]) -> int:
-    """Of the smallest tiles that have ``WORTH`` bits each, on average; else of a single one."""
+    """Of the smallest tiles that have ``WORTH`` bits each, on average; else of a single one, or,
+    where a side has more positions than the largest tile, of the largest."""
     exponent = FINEST
-    while (tiles := int(np.prod(_grid(shape, exponent)))) > 1 and bits < WORTH * tiles:
+    while exponent < _COARSEST and (tiles := tile_count(shape, exponent)) > 1:
+        if bits >= WORTH * tiles:
+            break
         exponent += 1
     return exponent
+
+
+def tile_count(shape: tuple[int, int, int], exponent: int) -> int:
+    """How many tiles a level has."""
+    rows, columns = _grid(shape, exponent)
+    return rows * columns
 
 
 def sums_of_tiles(values: NDArray[np.float64], exponent: int) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from toolkit_plugins.samplers.trellis.rates import (
     choose_exponent,
     choose_profile,
     sums_of_tiles,
+    tile_count,
 )
 from toolkit_plugins.samplers.trellis.viterbi import RATE_BITS
 
@@ -78,7 +79,9 @@ class Side:
     def read(cls, data: bytes, shape: tuple[int, int, int]) -> tuple[Side, int]:
         """From the start of ``data``, and how many bytes it took. Raises BadStream."""
         if not data:
-            nothing = choose_profile(np.zeros((shape[0], 1)), choose_exponent(0, shape), shape, 1)
+            exponent = choose_exponent(0, shape)
+            cells = np.zeros((shape[0], tile_count(shape, exponent)))
+            nothing = choose_profile(cells, exponent, shape, 1)
             return cls(nothing, 0, np.zeros(0, np.int64), np.zeros(0, np.float32)), 0
         reader = BitReader(data)
         scale = reader.number(_SCALE_FIELD)
