@@ -271,7 +271,7 @@ def test_presets_that_lie_about_are_named(
     monkeypatch.chdir(tmp_path)
     status, _, err = run("encode", photo, tmp_path / "b.jpg", *JPEG)
     assert (status, one_line(err)) == (0, True)
-    assert f"presets are those of {own}" in err
+    assert f"presets of {own} come first" in err
     assert run("encode", photo, tmp_path / "c.jpg", *JPEG, "--registry", own)[2] == ""
     monkeypatch.setenv("TOOLKIT_REGISTRY", str(own))
     assert run("encode", photo, tmp_path / "d.jpg", *JPEG)[2] == ""

@@ -217,6 +217,26 @@ def test_a_registry_that_lies_about_is_told_from_one_that_was_chosen(
     assert not came_upon(find_registry())
 
 
+def test_a_file_of_ones_own_comes_on_top_of_what_ships(tmp_path: Path) -> None:
+    text = PRESETS + "  pln-fast: {codec: pln, sweep: [1], summary: mine}\n"
+    text += "  quick: {extends: pln, options: {refinement_steps: 0}}\n"
+    presets = registry(tmp_path, text)
+    assert presets.preset("pln-fast").summary == "mine"
+    assert presets.preset("quick").sweep == presets.preset("pln").sweep
+    assert presets.preset("pln").source.startswith(str(Path(__file__).parents[2]))
+    assert presets.default == "pln"
+    assert registry(tmp_path, "default: child\n" + PRESETS).default == "child"
+
+
+def test_a_file_may_leave_out_what_ships(tmp_path: Path) -> None:
+    presets = registry(tmp_path, "shipped: false\n" + PRESETS)
+    assert presets.names() == ["base", "child", "other"]
+    with pytest.raises(UsageError, match="no default preset"):
+        _ = presets.default
+    with pytest.raises(UsageError, match=":1: shipped must be true or false"):
+        registry(tmp_path, "shipped: perhaps\n" + PRESETS)
+
+
 def _binary(path: Path) -> Path:
     path.write_bytes(b"\xff\xfe\x00")
     return path

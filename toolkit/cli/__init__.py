@@ -66,7 +66,7 @@ class Session:
 
         registry = load_registry(self.plugins, self.registry_file)
         if self.registry_file is None and came_upon(registry.path):
-            say(f"presets are those of {registry.path}; --registry names another file")
+            say(f"presets of {registry.path} come first; --registry names another file")
         return registry
 
 
@@ -121,7 +121,8 @@ def _global_options(
         typer.Option(help="A plugin in a single file; may be repeated, anywhere in the line."),
     ] = None,
     registry: Annotated[
-        Path | None, typer.Option(help="The registry of presets to use; anywhere in the line.")
+        Path | None,
+        typer.Option(help="A file of presets beside those that ship; anywhere in the line."),
     ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")

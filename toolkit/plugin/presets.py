@@ -14,6 +14,9 @@
 
 Unknown keys are errors with file, line and the nearest name. Looked for at ``--registry``,
 ``$TOOLKIT_REGISTRY``, ``registry.yaml`` here or in a folder above, and beside the package.
+
+The presets of a file of one's own come on top of those that ship: a name that both have is the
+file's. ``shipped: false`` in the file leaves those that ship out.
 """
 
 from __future__ import annotations
@@ -190,15 +193,28 @@ def came_upon(path: Path) -> bool:
 
 
 def load_registry(plugins: Plugins, path: Path | None = None) -> Registry:
-    """The registry file and the presets that plugins bring (a taken name stays taken)."""
+    """The presets of the registry file, those that ship and those that plugins bring; a taken
+    name stays taken."""
     found = find_registry(path)
-    raw, default = _read(found)
+    first = _read(found)
+    raw, default = dict(first.presets), first.default
+    if first.shipped and (shipped := _shipped_beside(found)):
+        rest = _read(shipped)
+        raw, default = {**rest.presets, **raw}, default or rest.default
     for file in plugins.preset_files:
-        for name, preset in _read(Path(file.path))[0].items():
+        for name, preset in _read(Path(file.path)).presets.items():
             raw.setdefault(name, preset)
     for spec in plugins.codecs.values():
         raw.setdefault(spec.name, _without_preset(spec))
     return Registry(raw, found, default)
+
+
+def _shipped_beside(path: Path) -> Path | None:
+    """The registry that ships; None where it is the one at ``path`` or isn't there."""
+    places = [place for place in _shipped() if place.is_file()]
+    if not places or path.resolve() in [place.resolve() for place in places]:
+        return None
+    return places[0]
 
 
 def _without_preset(spec: CodecSpec) -> _Raw:
@@ -213,8 +229,18 @@ def _without_preset(spec: CodecSpec) -> _Raw:
     return _Raw(spec.name, values, f"codec '{spec.name}'", written=False)
 
 
-def _read(path: Path) -> tuple[dict[str, _Raw], str | None]:
-    """The presets of a file by name, and the default one's name."""
+@dataclass(frozen=True)
+class _File:
+    """What a registry file says."""
+
+    presets: dict[str, _Raw]
+    default: str | None
+    shipped: bool
+    """Whether the presets that ship are there, too."""
+
+
+def _read(path: Path) -> _File:
+    """Raises InputError and UsageError."""
     try:
         with open(path, encoding="utf-8") as file:
             root = compose(file.read(MOST_CHARACTERS + 1))
@@ -222,19 +248,19 @@ def _read(path: Path) -> tuple[dict[str, _Raw], str | None]:
         text = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise InputError(f"{path}: {text}") from None
     result: dict[str, _Raw] = {}
-    default: str | None = None
+    words: dict[str, Any] = {"default": None, "shipped": True}
     for section, value in _items(root, path, "a registry"):
-        if section == "default":
-            default = plain(value)
-            _check("extends", default, _at(path, section))
+        if section in words:
+            words[section] = plain(value)
+            _check(section, words[section], _at(path, section))
             continue
         if section != "presets":
-            raise UnknownName("section", section, ["default", "presets"], _at(path, section))
+            raise UnknownName("section", section, [*words, "presets"], _at(path, section))
         for key, node in _items(value, path, "presets"):
             if key in result:
                 raise UsageError(f"{_at(path, key)}: preset '{shortened(key)}' is there twice")
             result[str(key)] = _Raw(str(key), _preset_values(node, path), _at(path, key))
-    return result, default
+    return _File(result, words["default"], words["shipped"])
 
 
 def _preset_values(node: yaml.Node, path: Path) -> dict[str, Any]:
@@ -253,7 +279,9 @@ def _preset_values(node: yaml.Node, path: Path) -> dict[str, Any]:
 def _check(key: str, value: Any, where: str) -> None:
     if key == "options" and not isinstance(value, dict):
         raise UsageError(f"{where}: options must be a mapping")
-    if key in ("summary", "codec", "extends") and not isinstance(value, str):
+    if key == "shipped" and not isinstance(value, bool):
+        raise UsageError(f"{where}: shipped must be true or false")
+    if key in ("summary", "codec", "extends", "default") and not isinstance(value, str):
         raise UsageError(f"{where}: {key} must be text")
     if key == "sweep":
         numbers = isinstance(value, list) and all(
