@@ -20,6 +20,8 @@ MODULES = {
     "metric": "metric.py",
     "entropy-model": "entropy_model.py",
 }
+QUICK = "metric"
+"""The kind whose kit is the quickest; examples/ has all of them tested in place."""
 
 
 def new(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -43,7 +45,9 @@ def there(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("kind", MODULES)
+@pytest.mark.parametrize(
+    "kind", [k if k == QUICK else pytest.param(k, marks=pytest.mark.slow) for k in MODULES]
+)
 def test_a_new_package_passes_its_own_test(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,7 +86,12 @@ def test_its_entry_point_is_a_plugin_whose_listing_loads_no_network(
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("sampler", "sampler"), ("codec", "container-codec"), ("metric", "class"), ("metric", "math")],
+    [
+        pytest.param("sampler", "sampler", marks=pytest.mark.slow),
+        pytest.param("codec", "container-codec", marks=pytest.mark.slow),
+        ("metric", "class"),
+        ("metric", "math"),
+    ],
 )
 def test_names_that_the_code_has_already(
     kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -92,8 +92,7 @@ def check(folder, way, workers, times):
     assert record["computed"] <= total - lines  # the last run did only what was missing
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(("way", "workers"), [(signal.SIGINT, 1), (signal.SIGKILL, 2)])
 def test_three_random_points(tmp_path, way, workers):
     check(tmp_path, way, workers, 3)
 

@@ -239,6 +239,15 @@ def test_the_mirror_is_numpys(size: tuple[int, int]) -> None:
         np.testing.assert_array_equal(piece, padded[top : top + 64, left:])
 
 
+def test_sides_are_multiples_of_the_stride_whatever_the_least() -> None:
+    net = network("tiny")
+    net.model.least_side = 20
+    for side, padded in ((1, 24), (20, 24), (24, 24), (25, 32)):
+        assert net.padded(side, 80) == Size(1, padded, 80)
+    _, samples, shown = coded(net, noise(5, 21))
+    assert off_by(shown, decoded(net.decode(5, 21, 0.6), samples)) == 0
+
+
 def test_tiles_cover_every_pixel_once() -> None:
     size, count = Size(1, 320, 992), torch.zeros(1, 1, 20, 62)
     for tile in tiles(size, 32, 100, 50):

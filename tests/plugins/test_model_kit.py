@@ -35,7 +35,12 @@ def refused(model: Any, which: str, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "options", "levels"),
-    [("tiny", SMALL, 2), ("pln", PLN, 2), ("vae", VAE, 1), ("pln", {**PLN, "linear": True}, 2)],
+    [
+        ("tiny", SMALL, 2),
+        ("pln", {**PLN, "linear": True}, 2),
+        pytest.param("pln", PLN, 2, marks=pytest.mark.slow),
+        pytest.param("vae", VAE, 1, marks=pytest.mark.slow),
+    ],
 )
 def test_built_in_ones_pass(name: str, options: dict[str, Any], levels: int) -> None:
     report = check_entropy_model(name, options, plugins=PLUGINS)

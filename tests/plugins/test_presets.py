@@ -129,14 +129,14 @@ def merging(count: int) -> str:
     ],
 )
 def test_odd_yaml_is_one_short_line(tmp_path: Path, text: str, message: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(ToolkitError) as caught:
         registry(tmp_path, text)
     assert message in str(caught.value)
     assert str(caught.value).startswith(str(tmp_path / "registry.yaml"))
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_aliases_may_be_used(tmp_path: Path) -> None:

@@ -35,8 +35,8 @@ from toolkit.options import Options
 from toolkit.training.objective import TrainingPass
 
 State = tuple[Tensor, ...]
-"""Maps (B, C, h, w), each at a stride of its own, float32: what is known at some place of the
-ladder. May be empty."""
+"""Maps (B, C, h, w), each at a stride of its own: what is known at some place of the ladder. May be
+empty."""
 
 
 class Size(NamedTuple):

@@ -43,9 +43,12 @@ T = TypeVar("T")
 def load_network(
     spec: EntropyModelSpec, path: Path, precision: str, encoder: Options | None = None
 ) -> LadderNetwork:
-    """The network of a weights file of this model.
+    """The network of a weights file of this model; the same object for the same arguments.
 
     Arguments:
+        spec: The model's descriptor.
+        path: The weights file.
+        precision: ``float32``, ``float64`` or ``bfloat16``: what the networks compute in.
         encoder: The model's encoder options; None: their defaults.
 
     Raises what ``load_weights`` does, and UsageError for weights of another model.
@@ -103,9 +106,9 @@ class LadderNetwork:
     # -- pictures ----------------------------------------------------------------
 
     def padded(self, height: int, width: int) -> Size:
-        """The picture that the model sees of one of this size."""
+        """The picture that the model sees of one of this size, in pixels."""
         stride, least = self.model.stride, self.model.least_side
-        sides = (max(least, -(-side // stride) * stride) for side in (height, width))
+        sides = (-(-max(side, least) // stride) * stride for side in (height, width))
         return Size(1, *sides)
 
     def image(self, pixels: Pixels, spans: tuple[Span, Span] | None = None) -> Tensor:
@@ -154,8 +157,18 @@ class LadderNetwork:
     def encode(
         self, pixels: Pixels, rate: float, refinement: EncoderRefinement | None = None
     ) -> EncodeLadder:
-        """Targets of each level given the samples of those above, refined for this picture where
-        there is a ``refinement``; in the end, what makes the pixels."""
+        """A picture's way down the ladder.
+
+        Arguments:
+            pixels: uint8 (H, W, 3).
+            rate: In [0, 1].
+            refinement: Of the posterior for this picture; None: as the networks say.
+
+        Yields the target of each level, top first, and is sent its sample (C, h, w) in units of the
+        level's prior. Returns a function that makes the pixels.
+
+        Raises InputError where these weights make what isn't finite of the picture.
+        """
         (height, width), at = pixels.shape[:2], self._rate(rate)
         walk = self._walk(height, width, at)
         features: State = ()
@@ -178,10 +191,17 @@ class LadderNetwork:
     def decode(
         self, height: int, width: int, rate: float, levels: int | None = None
     ) -> DecodeLadder:
-        """Shape of each level, top first; in the end the pixels (height, width, 3).
+        """The way down the ladder of a file.
+
+        Yields name and shape (C, h, w) of each level, top first, and is sent its sample in units of
+        the level's prior. Returns the pixels, uint8 (height, width, 3).
 
         Arguments:
+            height, width: Of the picture, in pixels.
+            rate: In [0, 1].
             levels: How many are asked for; those below are taken at the means of their priors.
+
+        Raises BadStream where what the samples make isn't finite.
         """
         walk, depth = self._walk(height, width, self._rate(rate)), self.model.depth
         for index in range(depth):
@@ -214,7 +234,14 @@ class LadderNetwork:
         seed: int,
         refinement: EncoderRefinement | None = None,
     ) -> list[LatentLevel]:
-        """Prior, posterior and a plain sample of each level, in the network's units."""
+        """Prior, posterior and a plain sample of each level, top first, in the network's units.
+
+        Arguments:
+            pixels: uint8 (H, W, 3).
+            rate: In [0, 1].
+            seed: Of the samples.
+            refinement: As in ``encode``.
+        """
         samples: list[Array] = []
         targets: list[Target] = []
         ladder = self.encode(pixels, rate, refinement)

@@ -51,7 +51,8 @@ def toolkit_codecs() -> Iterable[CodecSpec]:  # type: ignore[empty-body]
 
 @hookspec
 def toolkit_entropy_models() -> Iterable[EntropyModelSpec]:  # type: ignore[empty-body]
-    """Trainable entropy models: what ``toolkit train`` can train.
+    """Entropy models: ``toolkit train`` trains them, and each comes with a codec of its name: one
+    for all that send samples, its own for one that quantizes.
 
     ::
 
