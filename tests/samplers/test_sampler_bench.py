@@ -66,6 +66,10 @@ def test_rows_add_up_over_levels():
     assert row["j_percent"] == pytest.approx(row["rate_percent"] + row["excess_percent"])
     assert row["encode_s"] > 0
     assert row["decode_s"] > 0
+    assert [level["level"] for level in row["levels"]] == ["a", "b"]
+    assert sum(level["bits"] for level in row["levels"]) == row["bits"]
+    whole = sum(level["j_percent"] * level["kl_bits"] for level in row["levels"])
+    assert whole / row["kl_bits"] == pytest.approx(row["j_percent"])
 
 
 def test_log_weight_averages_to_the_divergence():
@@ -180,6 +184,17 @@ def test_time_and_memory_grow_with_the_latents_and_no_faster(options: dict[str, 
     if middle["peak_bytes"] is not None:  # not known but on Linux
         assert large["peak_bytes"] < 1.2 * middle["peak_bytes"] + 8
     assert large["j_percent"] == pytest.approx(middle["j_percent"], rel=0.15)
+
+
+def test_table_by_level(monkeypatch, capsys: pytest.CaptureFixture[str]):
+    arguments = ("bench", "samplers", "--synthetic", "--point", "0.5", "--by-level")
+    assert run(monkeypatch, *arguments, "--sampler", "trellis,nu=8,layout=2") == 0
+    *_, upper, lower = capsys.readouterr().out.splitlines()
+    assert upper.split()[2] == "level2"
+    assert lower.split()[2] == "level1"
+    shares = [float(line.split()[-1].rstrip("%")) for line in (upper, lower)]
+    assert sum(shares) == pytest.approx(100, abs=0.2)
+    assert shares[1] > shares[0]
 
 
 @pytest.mark.parametrize(

@@ -68,14 +68,17 @@ def samplers(
     plot: Annotated[
         Path | None, typer.Option(help="Draw J over time, a .png or .svg file.")
     ] = None,
+    by_level: Annotated[
+        bool, typer.Option("--by-level", help="Also a table of each level by itself.")
+    ] = False,
 ) -> None:
     """Compare coded samplers on latents: bits, J, PSNR lost, time and memory."""
     from toolkit_evaluation.samplers.bench import SYNTHETIC_POINTS, SamplerBench
 
     if sizes is not None:
-        if images or synthetic or plot is not None or len(point or ()) > 1:
+        if images or synthetic or plot is not None or by_level or len(point or ()) > 1:
             raise UsageError(
-                "--sizes goes without images, --synthetic, --plot and a second --point"
+                "--sizes goes without images, --synthetic, --plot, --by-level and a second --point"
             )
         _scaling(_contenders(codec, option, sampler), _sides(sizes), point, repeat, json)
         return
@@ -91,7 +94,7 @@ def samplers(
         repeat=repeat,
         with_psnr=not no_psnr,
     )
-    _report(work, _run(work), json, plot)
+    _report(work, _run(work), json, plot, by_level)
 
 
 def _sides(text: str) -> list[int]:
@@ -207,16 +210,24 @@ def _run(work: SamplerBench) -> list[dict[str, Any]]:
 
 
 def _report(
-    work: SamplerBench, means: list[dict[str, Any]], json: str | None, plot: Path | None
+    work: SamplerBench,
+    means: list[dict[str, Any]],
+    json: str | None,
+    plot: Path | None,
+    by_level: bool,
 ) -> None:
     from rich.console import Console
 
     from toolkit_evaluation.results.figure import save
-    from toolkit_evaluation.samplers.report import merit_figure, sampler_table, to_json
+    from toolkit_evaluation.samplers.report import level_table, merit_figure, sampler_table, to_json
 
     write_json(to_json(means, work.rows), json)
     if json != "-":
-        Console(width=None if sys.stdout.isatty() else 160).print(sampler_table(means))
+        console = Console(width=None if sys.stdout.isatty() else 160)
+        console.print(sampler_table(means))
+        if by_level:
+            console.print()
+            console.print(level_table(means))
     if plot is not None:
         save(merit_figure(means), plot)
         say(f"plot in {plot}")

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 DEFAULT = "default"
 DEFAULT_SAMPLER = {"sampler": "trellis"}
 LEAST_BITS = 64.0
-"""A level that holds less isn't sent: it is taken at its prior's mean."""
+"""A level isn't sent, but taken at its prior's mean, where that costs no more than this."""
 _LEVEL = re.compile(r"level[1-9][0-9]?")
 
 
@@ -206,10 +206,10 @@ class LadderCodec(ContainerCodec):
         choices = self.level_choices(network)
         samplers = {name: choice.build() for name, choice in choices.items()}
         payload_of = partial(self._payload, list(choices.values()), point)
-        worth = LEAST_BITS
+        worth: float | None = LEAST_BITS
         if room is not None:
             samplers = fill(samplers, lambda streams: room(payload_of(list(streams.values()))))
-            worth = 0.0  # a level that gets what others leave is coded, whatever it holds
+            worth = None  # a level that gets what others leave is coded, whatever it holds
         ladder = self._ladder(network, rgb, point)
         coded = encode_ladder(ladder, samplers, self.options.seed, worth)
         streams = [None if level.skipped else level.coded.data for level in coded.levels]

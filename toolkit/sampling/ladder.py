@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from toolkit.sampling.contract import Array, CodedSample, Sampler, kl_bits
+from toolkit.sampling.figure_of_merit import log_weight_bits
 from toolkit.sampling.randomness import SharedRandom
 
 if TYPE_CHECKING:
@@ -71,11 +72,18 @@ def _random(seed: int, depth: int) -> SharedRandom:
 
 
 def encode_ladder(
-    ladder: EncodeLadder, samplers: Mapping[str, Sampler], seed: int, worth: float = 0.0
+    ladder: EncodeLadder,
+    samplers: Mapping[str, Sampler],
+    seed: int,
+    worth: float | None = None,
 ) -> CodedLadder:
-    """Code every level with its sampler; nothing of levels that hold less than ``worth`` bits.
+    """Code every level with its sampler.
 
     Targets may be written over.
+
+    Arguments:
+        worth: Nothing is sent of a level where that costs the evidence lower bound fewer bits than
+            this, against an exact sample for its KL divergence; None: all are sent.
     """
     levels: list[CodedLevel] = []
     seconds = 0.0
@@ -84,7 +92,7 @@ def encode_ladder(
         nonlocal seconds
         start = time.perf_counter()
         kl = _total_kl_bits(target)
-        skipped = kl < worth
+        skipped = worth is not None and _bits_lost_at_mean(target) < worth
         if skipped:
             coded = CodedSample(b"", np.zeros_like(target.d))
         else:
@@ -154,6 +162,15 @@ def theoretical_bits(targets: list[Target]) -> float:
 def _total_kl_bits(target: Target) -> float:
     """One channel at a time: float64 copies of a level are large."""
     return float(sum(kl_bits(d, r).sum() for d, r in zip(target.d, target.r, strict=True)))
+
+
+def _bits_lost_at_mean(target: Target) -> float:
+    """``-log2 q(0) / p(0)``: by how much the evidence lower bound is lower with the prior's mean,
+    for which nothing is sent, than with an exact sample, for which the KL divergence is."""
+    zero = np.zeros_like(target.d[0])
+    return -float(
+        sum(log_weight_bits(d, r, zero).sum() for d, r in zip(target.d, target.r, strict=True))
+    )
 
 
 def _run(ladder: Generator[L, Array, R], code: Callable[[L], Array]) -> R:

@@ -33,6 +33,8 @@ SYNTHETIC_LEVELS = ("upper", "lower")
 """Names of synthetic levels where no codec has its own."""
 MEANS = ("kl_bits", "bits", "side_bits", "j_percent", "rate_percent", "excess_percent")
 TIMES = ("encode_s", "decode_s")
+SUMS = ("kl_bits", "bits", "excess_bits", "side_bits", *TIMES)
+"""What adds up over levels."""
 _WARM_UP = 8
 
 
@@ -89,19 +91,27 @@ def synthetic_levels(
 def bench_levels(
     samplers: Mapping[str, Sampler], levels: Iterable[Level], seed: int, repeat: int = 1
 ) -> Record:
-    """Figures of one coding of all ``levels``: sums over them, the largest memory.
+    """Figures of one coding of all ``levels``: sums over them, the largest memory, and each level's
+    own under ``levels``.
 
     ``peak_mb`` is by how much the process grew at most while encoding, MiB, None where that
     isn't known. Of ``repeat`` runs the fastest counts.
     """
-    row: Record = dict.fromkeys(("kl_bits", "bits", "excess_bits", "side_bits", *TIMES), 0.0)
+    of_levels: list[Record] = []
     peaks = []
     for depth, (name, d, r) in enumerate(levels):
         figures, peak = _bench_level(samplers[name], d, r, SharedRandom(seed, depth), repeat)
-        for key, value in figures.items():
-            row[key] += value
+        of_levels.append({"level": name, **figures})
         peaks.append(peak)
+    row = _with_percentages({key: sum(one[key] for one in of_levels) for key in SUMS})
     row["peak_mb"] = max((peak for peak in peaks if peak is not None), default=None)
+    row["levels"] = [_with_percentages(one) for one in of_levels]
+    return row
+
+
+def _with_percentages(figures: Record) -> Record:
+    """Excess, rate and J as per cent of the KL divergence, in place of the excess in bits."""
+    row = dict(figures)
     kl, bits, excess = row["kl_bits"], row["bits"], row.pop("excess_bits")
     row["rate_percent"] = 100 * (bits - kl) / kl if kl else None
     row["excess_percent"] = 100 * excess / kl if kl else None
@@ -226,9 +236,17 @@ class SamplerBench:
 def _mean(rows: list[Record]) -> Record:
     mean: Record = {key: rows[0][key] for key in ("sampler", "preset", "point")}
     mean["images"] = len(rows)
-    for key in (*MEANS, *TIMES, "psnr_lost"):
-        known = [row[key] for row in rows if row[key] is not None]
-        mean[key] = fmean(known) if known else None
+    mean |= _fields_mean(rows, (*MEANS, *TIMES, "psnr_lost"))
     peaks = [row["peak_mb"] for row in rows if row["peak_mb"] is not None]
     mean["peak_mb"] = max(peaks) if peaks else None
+    mean["levels"] = [
+        {"level": level[0]["level"], **_fields_mean(level, (*MEANS, *TIMES))}
+        for level in zip(*(row["levels"] for row in rows), strict=True)
+    ]
     return mean
+
+
+def _fields_mean(rows: Sequence[Record], keys: Iterable[str]) -> Record:
+    """Of what is known; None where nothing is."""
+    known = {key: [row[key] for row in rows if row[key] is not None] for key in keys}
+    return {key: fmean(values) if values else None for key, values in known.items()}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from toolkit_evaluation.results.figure import COLOURS, MARKERS
-from toolkit_evaluation.samplers.bench import Record
+from toolkit_evaluation.samplers.bench import MEANS, TIMES, Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,6 +47,27 @@ def sampler_table(means: Sequence[Record]) -> Table:
         last = mean["preset"]
         cells = ["-" if mean[key] is None else form.format(mean[key]) for _, key, form in COLUMNS]
         grid.add_row(mean["preset"], mean["sampler"], *cells)
+    return grid
+
+
+def level_table(means: Sequence[Record]) -> Table:
+    """The means of each level by itself, top first, and the share of the bits that it takes."""
+    from rich.table import Table
+
+    columns = [column for column in COLUMNS if column[1] in (*MEANS, *TIMES)]
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    grid.add_column("preset", no_wrap=True)
+    for title in ("point", "level", *(title for title, _, _ in columns), "of all bits"):
+        grid.add_column(title, justify="right", no_wrap=True)
+    for number, mean in enumerate(means):
+        if number:
+            grid.add_row()
+        for level in mean["levels"]:
+            cells = [
+                "-" if level[key] is None else form.format(level[key]) for _, key, form in columns
+            ]
+            share = f"{level['bits'] / mean['bits']:.1%}" if mean["bits"] else "-"
+            grid.add_row(mean["preset"], f"{mean['point']:g}", level["level"], *cells, share)
     return grid
 
 

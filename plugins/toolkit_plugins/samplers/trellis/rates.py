@@ -7,11 +7,16 @@ its latents Gaussian of variance 2^x in units of the noise that is allowed, they
 is flat, channels of low rate fall silent, and those of high rate lose a few bits each. Against
 one rate a channel it cuts the trellis's J by a tenth in textures and by half in pictures with
 smooth parts; finer steps bring nothing, since the search moves bits between neighbours anyway.
+
+In layout 2 cells of at most ``QUIET`` octaves, a fiftieth of a bit an element, aren't coded: their
+values are 0, the prior's mean. For a target of variance v and d^2 = 1 - v on average that loses
+``1/2 (u - ln(1 + u)) ~ u^2 / 4`` nats, u = 1/v - 1, of about u / 2 that it holds: next to nothing,
+where a draw of the prior would lose as much as it holds, and a search would look at each.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 from functools import cache
 
@@ -28,6 +33,8 @@ FINEST = 2
 """Exponent of the smallest tiles that are chosen."""
 WORTH = 400.0
 """Bits of KL that a tile must hold: it takes two or three to say its rate."""
+QUIET = -5
+"""Octaves of the cells that layout 2 doesn't code."""
 _ROUNDS = 10
 _EXPONENT_FIELD = 4
 _COARSEST = (1 << _EXPONENT_FIELD) - 1
@@ -59,11 +66,19 @@ class Profile:
     """A tile has 2^exponent positions a side."""
     tiles: Ints
     """Octaves of the tiles, (T), in raster order."""
+    layout: int = 1
+    """Of the stream."""
+
+    def coded(self) -> NDArray[np.bool_]:
+        """Cells (C, T) that are coded; in layout 1, all."""
+        if self.layout == 1:
+            return np.ones((len(self.used), len(self.tiles)), bool)
+        return self.used[:, None] & (self.channels[:, None] + self.tiles > QUIET)
 
     def cells(self) -> Ints:
         """Rates of the cells (C, T), in units of 2^-24 bits an element."""
         octaves = np.clip(self.channels[:, None] + self.tiles, LOWEST, HIGHEST)
-        return np.where(self.used[:, None], table()[octaves - LOWEST], 0)
+        return np.where(self.used[:, None] & self.coded(), table()[octaves - LOWEST], 0)
 
     def tile_of(self) -> Ints:
         """Tile of each position, (H W)."""
@@ -95,7 +110,7 @@ class Profile:
             _write_signed(out, (grid - _expected(grid)).ravel())
 
     @classmethod
-    def read(cls, reader: BitReader, shape: tuple[int, int, int]) -> Profile:
+    def read(cls, reader: BitReader, shape: tuple[int, int, int], layout: int = 1) -> Profile:
         """Raises BadStream."""
         if reader.number(1):
             used = np.arange(shape[0]) < int(reader.gamma(1)[0])
@@ -115,7 +130,7 @@ class Profile:
         for octaves in (channels, tiles):
             if octaves.min() < LOWEST or octaves.max() > HIGHEST:
                 raise BadStream("trellis: a rate is off the scale")
-        return cls(shape, used, channels, exponent, tiles.ravel())
+        return cls(shape, used, channels, exponent, tiles.ravel(), layout)
 
 
 @dataclass(frozen=True)
@@ -134,7 +149,11 @@ class Rates:
 
 
 def choose_profile(
-    bits: NDArray[np.float64], exponent: int, shape: tuple[int, int, int], least: float
+    bits: NDArray[np.float64],
+    exponent: int,
+    shape: tuple[int, int, int],
+    least: float,
+    layout: int = 1,
 ) -> Profile:
     """The profile for KL divergences of cells (C, T), bits, with tiles of that exponent.
 
@@ -154,13 +173,25 @@ def choose_profile(
             v = _newton(v, v[:, None] + u, count, wanted.sum(axis=1), 1)
         middle = np.rint(np.average(u, weights=count))
         tiles, channels[used] = u - middle, v + middle
-    return Profile(
+    profile = Profile(
         shape=shape,
         used=used,
         channels=np.clip(np.rint(channels), LOWEST, HIGHEST).astype(np.int64),
         exponent=exponent,
         tiles=np.clip(np.rint(tiles), LOWEST, HIGHEST).astype(np.int64),
+        layout=layout,
     )
+    return profile if layout == 1 else _without_quiet(profile)
+
+
+def _without_quiet(profile: Profile) -> Profile:
+    """The same cells coded at the same rates, with fewer bits to say so: channels that are quiet
+    everywhere aren't used, and tiles where all are go no lower than it takes."""
+    used = profile.coded().any(axis=1)
+    channels = np.where(used, profile.channels, 0)
+    loudest = int(channels[used].max()) if used.any() else 0
+    tiles = np.maximum(profile.tiles, QUIET - loudest) if used.any() else 0 * profile.tiles
+    return replace(profile, used=used, channels=channels, tiles=np.clip(tiles, LOWEST, HIGHEST))
 
 
 def choose_exponent(bits: float, shape: tuple[int, int, int]) -> int:

@@ -59,6 +59,9 @@ class TrellisOptions(Options, frozen=True):
     """Elements that are coded together, at most; segments run in threads."""
     scale: Annotated[float, Meta(ge=0.05, le=4)] = 1.02
     """Bits sent per bit of KL: J is least a little above 1. Encoder only."""
+    layout: Annotated[int, Meta(ge=1, le=2)] = 1
+    """Of the stream. 2: cells that hold next to nothing aren't coded and take the prior's mean,
+    as suits ladders of many levels; 1: they are searched, or take draws of the prior."""
 
 
 class Trellis(Sampler[TrellisOptions]):
@@ -85,16 +88,17 @@ class Trellis(Sampler[TrellisOptions]):
 
     def decode(self, data: bytes, shape: tuple[int, int, int], random: SharedRandom) -> Array:
         """See ``Sampler.decode``."""
-        side, header = Side.read(data, shape)
-        return self._values(Segments(shape, self.options.segment, random), side, data[header:])
+        side, header = Side.read(data, shape, self.options.layout)
+        return self._values(self._segments(shape, side, random), side, data[header:])
 
     def _encode(
         self, d: Array, r: Array, random: SharedRandom, max_bytes: int | None
     ) -> CodedSample:
         check_targets(d, r)
         channels, height, width = d.shape
-        segments = Segments((channels, height, width), self.options.segment, random)
-        side = choose_side(d, r, self.options.nu, self.options.scale)
+        options = self.options
+        side = choose_side(d, r, options.nu, options.scale, options.layout)
+        segments = self._segments((channels, height, width), side, random)
         if max_bytes is not None:
             side = self._fit(segments, side, max_bytes)
         header = side.write()
@@ -102,12 +106,16 @@ class Trellis(Sampler[TrellisOptions]):
         values = self._values(segments, side, payload)
         return CodedSample(header + payload, values, 8 * len(header))
 
+    def _segments(self, shape: tuple[int, int, int], side: Side, random: SharedRandom) -> Segments:
+        return Segments(shape, self.options.segment, random, side.members())
+
     def _search(self, segments: Segments, side: Side, d: Array, r: Array) -> bytes:
         """The payload: bits of all segments one after the other."""
         nu = self.options.nu
         table = value_table(nu)
         window = SURVIVOR_BYTES >> (nu - 1)
         rates = side.rates()
+        free: list[NDArray[np.uint8]] = []  # new memory for each segment is a third of the time
 
         def run(number: int) -> NDArray[np.uint8]:
             segment = segments.segment(number, rates, nu)
@@ -117,10 +125,11 @@ class Trellis(Sampler[TrellisOptions]):
                 a, h = _cost(near, r[segment.elements])
                 steps = int(np.count_nonzero(segment.sends))
                 symbols = np.empty(steps, np.uint8)
+                choices = _taken(free, (max(2, min(window, segments.longest)), 1 << nu - 1))
                 first = viterbi.search(
-                    segment.sends, segment.offsets, a, h, table, nu, segment.free,
-                    max(2, min(window, steps)), symbols,
-                )  # fmt: skip
+                    segment.sends, segment.offsets, a, h, table, nu, segment.free, choices, symbols
+                )
+                free.append(choices)
                 viterbi.pack(segment.sends, symbols, segment.free, first, bits)
             return bits
 
@@ -132,7 +141,7 @@ class Trellis(Sampler[TrellisOptions]):
         table = value_table(nu)
         packed = np.frombuffer(payload, np.uint8)
         count = 8 * len(packed)
-        out = np.empty(segments.elements, np.float32)
+        out = np.zeros(int(np.prod(segments.shape)), np.float32)
         rates = side.rates()
         at = 0
         for number in range(segments.count):
@@ -168,11 +177,19 @@ class Trellis(Sampler[TrellisOptions]):
         self, function: Callable[[int], NDArray[np.uint8]], count: int
     ) -> Iterator[NDArray[np.uint8]]:
         threads = min(self.threads or threads_allowed(), count)
-        if threads == 1:
+        if threads <= 1:
             yield from map(function, range(count))
             return
         with ThreadPoolExecutor(threads) as pool:
             yield from pool.map(function, range(count))
+
+
+def _taken(free: list[NDArray[np.uint8]], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """One of the arrays that threads have given back, or a new one."""
+    try:
+        return free.pop()
+    except IndexError:
+        return np.empty(shape, np.uint8)
 
 
 def _packed(parts: Iterable[NDArray[np.uint8]]) -> bytes:

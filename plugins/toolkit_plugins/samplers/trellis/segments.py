@@ -37,22 +37,32 @@ class Segment:
 
 
 class Segments:
-    """Of a level of shape (C, H, W), in segments of ``longest`` elements, the last ones shorter."""
+    """Of a level of shape (C, H, W), in segments of ``longest`` elements, the last ones shorter.
 
-    def __init__(self, shape: tuple[int, int, int], longest: int, random: SharedRandom) -> None:
-        self.shape = shape
-        self.elements = int(np.prod(shape))
-        self.count = max(1, -(-self.elements // longest))
+    Arguments:
+        members: Elements that are coded, flat indices; None: all.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        longest: int,
+        random: SharedRandom,
+        members: NDArray[np.int64] | None = None,
+    ) -> None:
+        self.shape, self.members = shape, members
+        self.elements = int(np.prod(shape)) if members is None else len(members)
+        self.count = -(-self.elements // longest)
         self.random = random
-        self._rows = -(-self.elements // self.count)
+        self.longest = -(-self.elements // max(1, self.count))
 
     @cached_property
     def _order(self) -> NDArray[np.int64]:
-        return self.random.permutation(_ORDER, self._rows)
+        return self.random.permutation(_ORDER, self.longest)
 
     @cached_property
     def _rotation(self) -> NDArray[np.int64]:
-        words = self.random.words(_ROTATION, [0], self._rows)[0]
+        words = self.random.words(_ROTATION, [0], self.longest)[0]
         return (words % np.uint32(self.count)).astype(np.int64)[self._order]
 
     def indices(self, number: int) -> NDArray[np.int64]:
@@ -63,7 +73,8 @@ class Segments:
         more bits than the channels' rates give it.
         """
         elements = self._order * self.count + (number + self._rotation) % self.count
-        return elements[elements < self.elements]
+        elements = elements[elements < self.elements]
+        return elements if self.members is None else self.members[elements]
 
     def segment(self, number: int, rates: Rates, nu: int) -> Segment:
         """Segment ``number`` by its elements' rates.

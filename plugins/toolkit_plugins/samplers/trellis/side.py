@@ -25,6 +25,9 @@ SCALE_BITS = 20
 """The common scale of all rates is a multiple of 2^-20, below 16."""
 LARGEST_SCALE = (16 << SCALE_BITS) - 1
 _SCALE_FIELD = SCALE_BITS + 4
+_PRECISION_FIELD = 5
+_ROUGHLY = 6
+"""Binary places of a scale that needn't hit a size: J is flat around the best."""
 _LARGEST_SHIFT = 2**22
 _SHIFT_BITS = 18.0
 """About what one shift takes to send."""
@@ -44,6 +47,18 @@ class Side:
     """Elements that are moved, flat indices, increasing; few, if any."""
     shifts: NDArray[np.float32]
     """By how much each of these is moved; whole numbers."""
+    layout: int = 1
+    """Of the stream."""
+    precision: int = SCALE_BITS
+    """Binary places of the scale that are sent; in layout 1, all."""
+
+    def members(self) -> NDArray[np.int64] | None:
+        """Elements that are coded, flat indices, increasing; None for all. The values of others are
+        0, but for their shifts."""
+        coded = self.profile.coded()
+        if coded.all():
+            return None
+        return np.flatnonzero(coded[:, self.profile.tile_of()])
 
     def rates(self) -> Rates:
         """Of the elements."""
@@ -58,15 +73,18 @@ class Side:
         return np.where(self.places[at] == elements, self.shifts[at], np.float32(0))
 
     def scaled(self, scale: int) -> Side:
-        """The same with another scale."""
-        return replace(self, scale=scale)
+        """The same with another scale, sent in full."""
+        return replace(self, scale=scale, precision=SCALE_BITS)
 
     def write(self) -> bytes:
         """A whole number of bytes; none where all is zero."""
         if not (self.profile.used.any() or len(self.places)):
             return b""
         out = BitWriter()
-        out.write(self.scale, _SCALE_FIELD)
+        if self.layout > 1:
+            out.write(self.precision, _PRECISION_FIELD)
+        unsent = SCALE_BITS - self.precision
+        out.write(self.scale >> unsent, _SCALE_FIELD - unsent)
         self.profile.write(out)
         values = self.shifts.astype(np.int64)
         out.gamma(len(self.places))
@@ -76,16 +94,20 @@ class Side:
         return out.data()
 
     @classmethod
-    def read(cls, data: bytes, shape: tuple[int, int, int]) -> tuple[Side, int]:
+    def read(cls, data: bytes, shape: tuple[int, int, int], layout: int = 1) -> tuple[Side, int]:
         """From the start of ``data``, and how many bytes it took. Raises BadStream."""
         if not data:
             exponent = choose_exponent(0, shape)
             cells = np.zeros((shape[0], tile_count(shape, exponent)))
-            nothing = choose_profile(cells, exponent, shape, 1)
-            return cls(nothing, 0, np.zeros(0, np.int64), np.zeros(0, np.float32)), 0
+            nothing = choose_profile(cells, exponent, shape, 1, layout)
+            return cls(nothing, 0, np.zeros(0, np.int64), np.zeros(0, np.float32), layout), 0
         reader = BitReader(data)
-        scale = reader.number(_SCALE_FIELD)
-        profile = Profile.read(reader, shape)
+        precision = reader.number(_PRECISION_FIELD) if layout > 1 else SCALE_BITS
+        unsent = SCALE_BITS - precision
+        if unsent < 0:
+            raise BadStream(f"trellis: a scale of {precision} binary places")
+        scale = reader.number(_SCALE_FIELD - unsent) << unsent
+        profile = Profile.read(reader, shape, layout)
         count = int(reader.gamma(1)[0])
         places = reader.increasing(count, int(np.prod(shape)))
         signs = 1 - 2 * reader.read(1, count)
@@ -96,10 +118,10 @@ class Side:
         end = -(-reader.at // 8)
         if data[end - 1] & ((1 << (8 * end - reader.at)) - 1):
             raise BadStream("trellis: side information isn't followed by zeros")
-        return cls(profile, scale, places, shifts), end
+        return cls(profile, scale, places, shifts, layout, precision), end
 
 
-def choose_side(d: Array, r: Array, nu: int, multiple: float) -> Side:
+def choose_side(d: Array, r: Array, nu: int, multiple: float, layout: int = 1) -> Side:
     """Side information for targets (C, H, W): ``multiple`` bits sent for each bit of KL."""
     channels, height, width = d.shape
     places, shifts, sums = [], [], []
@@ -113,14 +135,16 @@ def choose_side(d: Array, r: Array, nu: int, multiple: float) -> Side:
     cells = np.array(sums)
     exponent = choose_exponent(float(cells.sum()), (channels, height, width))
     cells = sums_of_tiles(cells, exponent - FINEST).reshape(channels, -1)
-    profile = choose_profile(cells, exponent, (channels, height, width), _LEAST_BITS)
+    profile = choose_profile(cells, exponent, (channels, height, width), _LEAST_BITS, layout)
     tile_of = profile.tile_of()
     sent = profile.cells() @ np.bincount(tile_of, minlength=cells.shape[1])
     sends = int(sent.sum()) * 2.0**-RATE_BITS
-    wanted = multiple * float(cells[profile.used].sum())
+    wanted = multiple * float(cells[profile.coded() & profile.used[:, None]].sum())
     scale = round(2**SCALE_BITS * wanted / sends) if sends > 0 else 0
-    scale = min(scale, LARGEST_SCALE)
-    return Side(profile, scale, np.concatenate(places), np.concatenate(shifts))
+    precision = SCALE_BITS if layout == 1 else _ROUGHLY
+    unsent = SCALE_BITS - precision
+    scale = min(-(-scale >> unsent) << unsent, LARGEST_SCALE)
+    return Side(profile, scale, np.concatenate(places), np.concatenate(shifts), layout, precision)
 
 
 def far_out(d: Array, r: Array, nu: int) -> Array:

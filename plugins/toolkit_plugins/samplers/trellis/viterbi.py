@@ -45,6 +45,37 @@ def _stay(metric, z, a, h):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract"})
+def _stay_four(metric, codebook, offsets, a, h):  # type: ignore[no-untyped-def]
+    """``_stay`` for four elements at once, so that the costs pass through memory once."""
+    states = metric.shape[0]
+    z0 = codebook[offsets[0] : offsets[0] + states]
+    z1 = codebook[offsets[1] : offsets[1] + states]
+    z2 = codebook[offsets[2] : offsets[2] + states]
+    z3 = codebook[offsets[3] : offsets[3] + states]
+    a0, a1, a2, a3 = a[0], a[1], a[2], a[3]
+    h0, h1, h2, h3 = h[0], h[1], h[2], h[3]
+    for s in range(states):
+        first = z0[s] * (a0 * z0[s] - h0) + z1[s] * (a1 * z1[s] - h1)
+        metric[s] += first + (z2[s] * (a2 * z2[s] - h2) + z3[s] * (a3 * z3[s] - h3))
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"contract"})
+def _send_one(metric, after, choice, z, a, h):  # type: ignore[no-untyped-def]
+    """One bit: ``_choose`` and ``_branch`` in one pass, from ``metric`` into ``after``."""
+    size = metric.shape[0] >> 1
+    first = metric[:size]
+    other = metric[size:]
+    for q in range(size):
+        better = other[q] < first[q]
+        best = other[q] if better else first[q]
+        choice[q] = np.uint8(better)
+        z0 = z[2 * q]
+        z1 = z[2 * q + 1]
+        after[2 * q] = best + z0 * (a * z0 - h)
+        after[2 * q + 1] = best + z1 * (a * z1 - h)
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"contract"})
 def _choose(metric, step, best, choice):  # type: ignore[no-untyped-def]
     """Of the 2^step states that differ in their oldest bits, the cheapest and which it is."""
     size = metric.shape[0] >> step
@@ -65,13 +96,6 @@ def _choose(metric, step, best, choice):  # type: ignore[no-untyped-def]
 def _branch(best, step, metric, z, a, h):  # type: ignore[no-untyped-def]
     """Each survivor goes on to 2^step states."""
     size = metric.shape[0] >> step
-    if step == 1:
-        for q in range(size):
-            z0 = z[2 * q]
-            z1 = z[2 * q + 1]
-            metric[2 * q] = best[q] + z0 * (a * z0 - h)
-            metric[2 * q + 1] = best[q] + z1 * (a * z1 - h)
-        return
     if step == 2:
         for q in range(size):
             for k in range(4):
@@ -102,30 +126,35 @@ def _trace(choices, steps, first, last, state, nu, symbols, commit):  # type: ig
 
 
 @numba.njit(cache=True, nogil=True)
-def search(sends, offsets, a, h, codebook, nu, free, window, symbols):  # type: ignore[no-untyped-def]
+def search(sends, offsets, a, h, codebook, nu, free, choices, symbols):  # type: ignore[no-untyped-def]
     """Viterbi search for the bits of one segment that make ``sum a c^2 - h c`` least.
 
     sends, offsets, a (>= 0), h: of its n elements in coding order; the first state is below
     2^free. ``symbols`` (uint8, one for each element that sends bits) gets what they send; returns
-    the first state. Of the survivors only the last ``window`` steps are kept: at its end the
-    best path decides the older half of them. Any bits at all are a path, so that this costs a
-    little optimality at worst. Survivors meet after some (ln 2^nu)^3 bits, not after a few nu
-    as in channel decoding: windows must be long.
+    the first state. Of the survivors only the last steps are kept, as many as ``choices`` (window,
+    2^nu / 2; uint8) has room for: at its end the best path decides the older half of them. Any
+    bits at all are a path, so that this costs a little optimality at worst. Survivors meet after
+    some (ln 2^nu)^3 bits, not after a few nu as in channel decoding: windows must be long.
     """
     states = 1 << nu
+    window = choices.shape[0]
     metric = np.full(states, np.float32(1e30), np.float32)
     metric[: 1 << free] = 0
+    after = np.empty(states, np.float32)
     best = np.empty(states // 2, np.float32)
-    choices = np.empty((window, states // 2), np.uint8)
     steps = np.empty(symbols.shape[0], np.uint8)
     t = 0
     done = 0
     start = 0
     spread = 0.0
-    for i in range(sends.shape[0]):
+    i = 0
+    while i < sends.shape[0]:
         z = codebook[offsets[i] : offsets[i] + states]
         step = int(sends[i])
-        if step == 0:
+        four = i + 4 <= sends.shape[0] and not sends[i : i + 4].any()
+        if four:
+            _stay_four(metric, codebook, offsets[i : i + 4], a[i : i + 4], h[i : i + 4])
+        elif step == 0:
             _stay(metric, z, a[i], h[i])
         else:
             if t - done == window:
@@ -134,11 +163,17 @@ def search(sends, offsets, a, h, codebook, nu, free, window, symbols):  # type: 
                 if done == 0:
                     start = state
                 done = commit
-            _choose(metric, step, best, choices[t % window])
-            _branch(best, step, metric, z, a[i], h[i])
+            if step == 1:
+                _send_one(metric, after, choices[t % window], z, a[i], h[i])
+                metric, after = after, metric
+            else:
+                _choose(metric, step, best, choices[t % window])
+                _branch(best, step, metric, z, a[i], h[i])
             steps[t] = step
             t += 1
-        spread += 20 * a[i] + 4.5 * abs(h[i])
+        for _ in range(4 if four else 1):
+            spread += 20 * a[i] + 4.5 * abs(h[i])
+            i += 1
         if spread > 2000:  # keep float32 sums short
             metric -= metric.min()
             spread = 0.0
