@@ -13,6 +13,7 @@ import typer
 
 from toolkit.cli import session
 from toolkit.cli.options import (
+    Deterministic,
     Force,
     JsonFlag,
     MaxMemory,
@@ -81,6 +82,7 @@ def encode(
     out: OutputFolder = None,
     workers: Workers = 1,
     force: Force = False,
+    deterministic: Deterministic = False,
     max_pixels: MaxPixels = None,
     max_memory: MaxMemory = None,
     json: JsonFlag = False,
@@ -101,7 +103,7 @@ def encode(
         raise UsageError("--point, --target-bytes and --target-bpp exclude each other")
     if point is None:
         point = preset.sweep[len(preset.sweep) // 2]
-    work = Encoding(preset, point, target_bytes, target_bpp, force)
+    work = Encoding(preset, point, target_bytes, target_bpp, force, deterministic)
     jobs = plan(images, out, spec.suffix, picture_suffixes())
     if out is None:
         run_one(work, jobs, "coding", threads, json)
@@ -125,10 +127,12 @@ class Encoding:
     target_bytes: int | None
     target_bpp: float | None
     force: bool
+    deterministic: bool
 
     def __call__(self, job: Job, here: Session) -> dict[str, Any]:
         """Code a picture. Raises ToolkitErrors."""
         from toolkit.codec.base import as_pixels
+        from toolkit.deterministic import deterministic
         from toolkit.plugin.presets import open_codec
 
         check_output_file(job.target, self.force, job.source)
@@ -141,7 +145,7 @@ class Encoding:
         if self.target_bpp is not None:
             size = int(self.target_bpp * height * width / 8)
         start = time.perf_counter()
-        with named_errors(name):
+        with named_errors(name), deterministic(self.deterministic):
             if size is None:
                 encoded = open_codec(here.plugins, self.preset).encode(pixels, point)
             else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolkit.cli import say, session
-from toolkit.cli.options import OptionList
+from toolkit.cli.options import Deterministic, OptionList
 from toolkit.cli.progress import progress
 from toolkit.errors import UsageError
 
@@ -99,6 +99,7 @@ def evaluate(
             "has a share of the other's; rows measured otherwise are measured again.",
         ),
     ] = False,
+    deterministic: Deterministic = False,
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Compute failed rows again.")
     ] = False,
@@ -138,6 +139,7 @@ def evaluate(
         retry_errors=retry_errors,
         scheduler=scheduler,
         separate=separate,
+        deterministic=deterministic,
     )
     work = plan(presets, images, settings, session().plugins, notice=say)
     try:

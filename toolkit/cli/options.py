@@ -32,6 +32,13 @@ Workers = Annotated[int, typer.Option(min=1, help="Processes that share the inpu
 Force = Annotated[
     bool, typer.Option("--force", "-f", help="Replace the output where it is there already.")
 ]
+Deterministic = Annotated[
+    bool,
+    typer.Option(
+        "--deterministic",
+        help="Code in float32 with fixed kernels: the same bytes on every machine of one type.",
+    ),
+]
 MaxPixels = Annotated[
     int | None,
     typer.Option(

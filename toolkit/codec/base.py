@@ -22,6 +22,7 @@ from toolkit.codec.pixels import (
 from toolkit.errors import UsageError
 from toolkit.format.limits import LEAST_PIXEL_BYTES
 from toolkit.options import Options
+from toolkit.threads import survive_forks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -137,6 +138,7 @@ class Codec(ABC):
     options_class: ClassVar[type[Options]] = Options
 
     def __init__(self, spec: CodecSpec, options: Any, plugins: Plugins | None = None) -> None:
+        survive_forks()
         self.spec = spec
         self.options = options
         self._plugins = plugins

@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from toolkit.codec.base import LatentLevel
+from toolkit.deterministic import deterministic_wanted
 from toolkit.entropy_model.base import Gaussian, LadderModel, Size, State
 from toolkit.entropy_model.tiles import Span, Tile, gathered, trim, whole_tile
 from toolkit.entropy_model.walk import Walk, mirrored
 from toolkit.errors import InputError
 from toolkit.format.errors import BadStream
 from toolkit.sampling.ladder import Target, posterior_sample
+from toolkit.threads import survive_forks
 
 if TYPE_CHECKING:
     from toolkit.codec.base import Pixels
@@ -69,6 +71,7 @@ def load_model(spec: EntropyModelSpec, path: Path) -> Any:
     from toolkit.format.weights import load_weights
     from toolkit.options import parse_options
 
+    survive_forks()
     weights = load_weights(path)
     if weights.model != spec.name:
         raise UsageError(f"{path}: weights of model '{weights.model}', not of '{spec.name}'")
@@ -83,8 +86,10 @@ def load_model(spec: EntropyModelSpec, path: Path) -> Any:
 
 def encoder_dtype() -> torch.dtype:
     """What only an encoder computes in: bfloat16 where the processor multiplies in it, else
-    float32. Decided by what it has, not by a stopwatch, so that a file comes out the same every
-    time."""
+    float32, or float32 within ``deterministic``. Decided by what it has, not by a stopwatch, so
+    that a file comes out the same every time."""
+    if deterministic_wanted():
+        return torch.float32
     has = torch.cpu.get_capabilities()
     return torch.bfloat16 if has.get("avx512_bf16") or has.get("amx_bf16") else torch.float32
 

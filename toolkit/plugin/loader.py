@@ -125,7 +125,9 @@ class Plugins:
                 if not isinstance(item, expected):
                     raise TypeError(f"{hook} yielded {item!r}, which is no {expected.__name__}")
                 self._store(record, item)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # as above
             record.error = _one_line(error)
 
     def _store(self, record: PluginRecord, item: Any) -> None:

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from toolkit.errors import MissingError, PluginError
+from toolkit.errors import MissingError, PluginError, ToolkitError
 from toolkit.plugin.contracts import metric_problem, model_problem, subclass_problem
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9+._-]{0,39}")
@@ -67,8 +67,13 @@ class Spec:
         module, _, attribute = self.factory.partition(":")
         try:
             found = getattr(importlib.import_module(module), attribute)
+        except (KeyboardInterrupt, MemoryError, ToolkitError):
+            raise
         except (ImportError, AttributeError, OSError) as error:
             raise MissingError(f"'{self.name}' can't be loaded: {error}") from error
+        except BaseException as error:  # a plugin's module may raise anything, SystemExit too
+            text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise PluginError(f"'{self.name}' can't be loaded: {text}") from error
         if problem := self.problem(found):
             plugin = f"plugin {self.provider}: " if self.provider else ""
             raise PluginError(plugin + self.complaint(problem))

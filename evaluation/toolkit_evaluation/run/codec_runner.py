@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from toolkit.deterministic import deterministic
 from toolkit.errors import ResourceError, ToolkitError, gave_out
 from toolkit_evaluation.run.memory import PeakMemory
 from toolkit_evaluation.run.process import ATTEMPTS, KILLED, Child, ChildDied, Handler, Reply
@@ -99,8 +100,11 @@ class Subprocesses:
     """One process only ever codes, another only ever decodes: neither's time and memory has a
     share of the other's, nor of the metrics'."""
 
-    def __init__(self, preset: Preset, plugin_files: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, preset: Preset, plugin_files: Sequence[Path] = (), deterministic: bool = False
+    ) -> None:
         self._preset = preset
+        self._deterministic = deterministic
         self._plugin_files = tuple(Path(file).resolve() for file in plugin_files)
         self._children: dict[str, Child] = {}
 
@@ -129,7 +133,9 @@ class Subprocesses:
 
     def _ask(self, method: str, call: tuple[tuple[Any, ...], int]) -> Timed[Any] | Failure:
         if method not in self._children:
-            self._children[method] = Child(serve_codec, self._preset, method, self._plugin_files)
+            self._children[method] = Child(
+                serve_codec, self._preset, method, self._plugin_files, self._deterministic
+            )
         self._children[method].send(call)
         answer: Timed[Any] | Failure = self._children[method].receive()
         return answer
@@ -141,7 +147,9 @@ class Subprocesses:
         self._children.clear()
 
 
-def serve_codec(preset: Preset, method: str, plugin_files: Sequence[Path]) -> Handler:
+def serve_codec(
+    preset: Preset, method: str, plugin_files: Sequence[Path], fixed: bool = False
+) -> Handler:
     """In a child: answers (arguments, repeat) with what the codec's method makes of them, a
     ``Timed``, or with a ``Failure``. The codec stays open."""
     from toolkit.plugin.loader import load_plugins
@@ -156,7 +164,8 @@ def serve_codec(preset: Preset, method: str, plugin_files: Sequence[Path]) -> Ha
             if not opened:
                 opened.append(open_codec(plugins, preset))
             function = partial(getattr(opened[0], method), *arguments)
-            reply(timed(function, repeat))  # sending it makes the reconstruction
+            with deterministic(fixed):
+                reply(timed(function, repeat))  # sending it makes the reconstruction
         except Exception as error:  # a codec may raise anything
             reply(Failure(format_error(error), gave_out(error)))
 

@@ -121,6 +121,7 @@ class Plan:
                 "repeat": settings.repeat,
                 "threads": settings.threads,
                 "separate": settings.separate,
+                "deterministic": settings.deterministic,
                 "versions": versions(self.plugins),
             }
         )

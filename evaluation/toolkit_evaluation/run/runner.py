@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -95,7 +96,9 @@ def make_entries(
     for preset in presets:
         points = settings.points_of(preset.name)
         try:
-            entries.append(make_entry(plugins, preset, points, settings.targets))
+            entry = make_entry(plugins, preset, points, settings.targets)
+            fixed = {"deterministic": True} if settings.deterministic else {}
+            entries.append(dataclasses.replace(entry, details={**entry.details, **fixed}))
         except MissingError as error:
             skipped[preset.name], last = str(error), error
     if last is not None and not entries:

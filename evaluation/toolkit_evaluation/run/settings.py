@@ -53,6 +53,10 @@ class EvaluationSettings(Options, frozen=True):
     """Code in one process, decode in another: neither's time and memory has the other's share.
     Rows that were measured otherwise are measured again."""
 
+    deterministic: bool = False
+    """Code in float32 with fixed kernels (``toolkit.deterministic``). Such rows are results of
+    their own."""
+
     def __post_init__(self) -> None:
         for name in ("out", "keep_files"):
             folder = getattr(self, name)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from toolkit.codec.base import Codec, as_pixels
+from toolkit.deterministic import deterministic
 from toolkit_evaluation.results.row import Row
 from toolkit_evaluation.run.codec_runner import CodecRunner, InProcess, Subprocesses
 from toolkit_evaluation.run.measure import measure
@@ -55,6 +56,10 @@ class Worker:
 
     def run(self, job: Job) -> Row:
         """The row of a job; anything that fails ends in an error row."""
+        with deterministic(self.settings.deterministic):
+            return self._run(job)
+
+    def _run(self, job: Job) -> Row:
         try:
             if job.stored is not None:
                 return verify(self.plugins, job.preset, job.stored)
@@ -105,7 +110,7 @@ class Worker:
         if len(self._codecs) >= MOST_SEPARATE:
             _, oldest = self._codecs.pop(next(iter(self._codecs)))
             oldest.close()
-        return Subprocesses(preset, self.plugins.files)
+        return Subprocesses(preset, self.plugins.files, self.settings.deterministic)
 
 
 def _middle(parameter: RateParameter) -> float:

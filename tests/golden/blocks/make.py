@@ -1,6 +1,6 @@
 """Makes the golden streams that aren't there yet; those that are stay as they are for good.
 
-Run from the folder ``tests``: python golden/blocks/make.py
+Run from the folder ``tests``: PYTHONPATH=support python golden/blocks/make.py
 """
 
 import hashlib

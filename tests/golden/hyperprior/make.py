@@ -1,6 +1,6 @@
 """Makes the golden files that aren't there yet.
 
-Run from the folder ``tests``: python golden/hyperprior/make.py
+Run from the folder ``tests``: PYTHONPATH=support python golden/hyperprior/make.py
 """
 
 import json

@@ -1,6 +1,6 @@
 """Makes the golden files that aren't there yet.
 
-Run from the folder ``tests``: python golden/latents/make.py
+Run from the folder ``tests``: PYTHONPATH=support python golden/latents/make.py
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Makes the golden files that aren't there yet.
 
-Run from the folder ``tests``: python golden/pln/make.py
+Run from the folder ``tests``: PYTHONPATH=support python golden/pln/make.py
 """
 
 import json
@@ -13,6 +13,12 @@ LEVELS = {
     "trellis": {"default": {"sampler": "trellis", "refine": True}},
     "isgs": {"level2": {"sampler": "importance"}, "default": {"sampler": "greedy"}},
 }
+SAMPLERS = (
+    "importance", "greedy", "irec", "ordered", "poisson", "rejection", "harsha", "astar",
+)  # fmt: skip
+OF_SAMPLERS = (("RGB", (1, 1)), ("L", (17, 31)), ("RGBA", (129, 255)))
+LARGE = (("RGB", (129, 255)), ("RGB", (512, 768)))
+"""Of the size of a Kodak picture, the last."""
 PICTURES = (("RGB", (1, 1)), ("L", (17, 31)), ("RGBA", (64, 64)), ("RGB", (65, 130)))
 OPTIONS = {
     "widths": [3, 4, 4],
@@ -45,6 +51,12 @@ def main():
         make_weights(weights)
     cases = {name: {"weights": str(weights), "levels": by} for name, by in LEVELS.items()}
     write_golden(HERE, "pln", cases, PICTURES, 0.7)
+    write_golden(HERE, "pln", {"trellis": cases["trellis"]}, LARGE, 0.7)
+    cases = {
+        name: {"weights": str(weights), "levels": {"default": {"sampler": name}}}
+        for name in SAMPLERS
+    }
+    write_golden(HERE, "pln", cases, OF_SAMPLERS, 0.7)
 
 
 if __name__ == "__main__":
