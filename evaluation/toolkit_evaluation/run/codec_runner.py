@@ -86,8 +86,10 @@ class Subprocesses:
     """One process only ever codes, another only ever decodes: neither's time and memory has a
     share of the other's, nor of the metrics'."""
 
-    def __init__(self, preset: Preset, plugin_files: Sequence[Path] = ()) -> None:
-        self._preset = preset
+    def __init__(
+        self, preset: Preset, plugin_files: Sequence[Path] = (), device: str = "cpu"
+    ) -> None:
+        self._preset, self._device = preset, device
         self._plugin_files = tuple(Path(file).resolve() for file in plugin_files)
         self._children: dict[str, Child] = {}
 
@@ -115,7 +117,9 @@ class Subprocesses:
 
     def _ask(self, method: str, call: tuple[tuple[Any, ...], int]) -> Timed[Any] | str:
         if method not in self._children:
-            self._children[method] = Child(serve_codec, self._preset, method, self._plugin_files)
+            self._children[method] = Child(
+                serve_codec, self._preset, method, self._plugin_files, self._device
+            )
         self._children[method].send(call)
         answer: Timed[Any] | str = self._children[method].receive()
         return answer
@@ -127,7 +131,7 @@ class Subprocesses:
         self._children.clear()
 
 
-def serve_codec(preset: Preset, method: str, plugin_files: Sequence[Path]) -> Handler:
+def serve_codec(preset: Preset, method: str, plugin_files: Sequence[Path], device: str) -> Handler:
     """In a child: answers (arguments, repeat) with what the codec's method makes of them, a
     ``Timed``, or with the text of what it raised. The codec stays open."""
     from toolkit.plugin.loader import load_plugins
@@ -140,7 +144,7 @@ def serve_codec(preset: Preset, method: str, plugin_files: Sequence[Path]) -> Ha
         arguments, repeat = call
         try:
             if not opened:
-                opened.append(open_codec(plugins, preset))
+                opened.append(open_codec(plugins, preset, device))
             function = partial(getattr(opened[0], method), *arguments)
             reply(timed(function, repeat))  # sending it makes the reconstruction
         except Exception as error:  # a codec may raise anything

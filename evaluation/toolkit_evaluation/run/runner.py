@@ -50,6 +50,7 @@ def make_entry(
     preset: Preset,
     points: Sequence[float] | None = None,
     targets: Sequence[PointTarget] = (),
+    device: str = "cpu",
 ) -> Entry:
     """Open the preset's codec, so that whatever it lacks is said before anything runs.
 
@@ -75,6 +76,8 @@ def make_entry(
                 f"{parameter.high:g}, not {point:g}"
             )
     identity = codec.identity()
+    if device != "cpu":  # what is computed elsewhere differs in its last digits, and its times
+        identity["device"] = device
     codec.require(chosen)
     return Entry(preset, (*chosen, *targets), identity, codec.spec.suffix)
 
@@ -95,7 +98,7 @@ def make_entries(
     for preset in presets:
         points = settings.points_of(preset.name)
         try:
-            entries.append(make_entry(plugins, preset, points, settings.targets))
+            entries.append(make_entry(plugins, preset, points, settings.targets, settings.device))
         except MissingError as error:
             skipped[preset.name], last = str(error), error
     if last is not None and not entries:
