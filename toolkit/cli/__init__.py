@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FIRST = ("eval", "encode", "decode", "info")
 """Commands in the order in which help lists them; the others follow by name."""
-HELPERS = {"batch", "options", "progress", "streams"}
+HELPERS = {"batch", "columns", "listing", "options", "progress", "streams", "targets"}
 """Modules beside the commands that are none."""
 GLOBAL_OPTIONS = ("--plugin", "--registry")
 
@@ -37,6 +37,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
