@@ -60,18 +60,22 @@ def _metric(name: str, mean: Mean) -> str:
 
 
 def _tables(width: int, table: Table) -> list[dict[str, Callable[[Mean], str]]]:
-    """The columns of one table, or of two where a line can't hold them: what was reached, then the
-    times. No number is cut."""
-    means, columns = table.means, columns_of(table)
-    wide = sum(
-        2 + max([len(title), *(len(cell(mean)) for mean in means)])
-        for title, cell in columns.items()
-    )
-    codec = max([len("codec"), *(len(mean.codec) for mean in means)])
-    if codec + wide <= width:
-        return [columns]
-    reached = {title: cell for title, cell in columns.items() if title not in TIMES}
-    return [reached, {title: CELLS[title] for title in ("point", *TIMES)}]
+    """The columns of one table, or of several where a line can't hold them all: times stay
+    together, each table names the points, no number is cut."""
+    columns = columns_of(table)
+
+    def size(titles: Sequence[str]) -> int:
+        cells = [[title, *(columns[title](mean) for mean in table.means)] for title in titles]
+        return sum(2 + max(map(len, column)) for column in cells)
+
+    room = width - max([len("codec"), *(len(mean.codec) for mean in table.means)])
+    found = [["point"]]
+    units = [(title,) for title in columns if title not in ("point", *TIMES)]
+    for unit in (*units, TIMES):
+        if size([*found[-1], *unit]) > room and len(found[-1]) > 1:
+            found.append(["point"])
+        found[-1] += unit
+    return [{title: columns[title] for title in titles} for titles in found]
 
 
 def _grid(table: Table, columns: dict[str, Callable[[Mean], str]]) -> object:
