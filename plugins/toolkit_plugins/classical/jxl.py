@@ -23,6 +23,7 @@ class JxlOptions(Options, frozen=True):
     """Colour is coded in XYB and not subsampled."""
 
     effort: Annotated[int, Meta(ge=1, le=9)] = 7
+    """libjxl's: more is slower and smaller."""
 
 
 class JpegXL(PillowCodec):
