@@ -18,17 +18,19 @@ def load(
     preset: str,
     options: Mapping[str, Any] | None = None,
     *,
+    device: str = "cpu",
     plugins: Plugins | None = None,
     registry: str | Path | None = None,
 ) -> Codec:
-    """The codec of a preset; ``options`` are dotted, as in ``{"level1.bits": 10}``.
+    """The codec of a preset; ``options`` are dotted, as in ``{"level1.bits": 10}``; ``device`` is
+    where its networks run: ``cpu``, ``cuda``, ``mps``, or ``auto`` for a GPU where there is one.
 
     Raises UnknownName or UsageError for names and options that aren't right, and MissingError
     for what isn't installed.
     """
     plugins = plugins or load_plugins()
     presets = load_registry(plugins, Path(registry) if registry else None)
-    return open_codec(plugins, presets.preset(preset, options))
+    return open_codec(plugins, presets.preset(preset, options), device)
 
 
 def decode_file(
@@ -40,12 +42,14 @@ def decode_file(
     return opening.decode_file(data, settings, plugins)
 
 
-def decode(data: bytes) -> Pixels:
-    """Pixels, uint8 (H, W, C), of a coded file of any installed codec.
+def decode(data: bytes, device: str = "cpu") -> Pixels:
+    """Pixels, uint8 (H, W, C), of a coded file of any installed codec; ``device`` as of ``load``.
 
     Raises a ``container.BadFile`` (all with one base class) for a file that can't be decoded.
     """
-    return decode_file(data).pixels
+    from toolkit.codec.base import DecodeSettings
+
+    return decode_file(data, DecodeSettings(device=device)).pixels
 
 
 def evaluate(

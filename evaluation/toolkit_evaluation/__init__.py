@@ -50,12 +50,14 @@ def toolkit_metrics() -> Iterator[MetricSpec]:
         "ms-ssim",
         "multi-scale structural similarity, RGB, from 161 pixels a side",
         f"{module}:ms_ssim",
+        needs=("python:pytorch_msssim",),
         reference="Wang, Simoncelli, Bovik: Multiscale structural similarity (2003)",
     )
     yield MetricSpec(
         "ssim",
         "structural similarity, RGB, from 11 pixels a side",
         f"{module}:ssim",
+        needs=("python:pytorch_msssim",),
         reference="Wang et al.: Image quality assessment (2004)",
     )
     yield MetricSpec(

@@ -1,4 +1,4 @@
-"""What the README says works."""
+"""What the README and the tutorial say works."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from toolkit.cli import main
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", README + TUTORIAL, re.DOTALL)
 
 
 @pytest.fixture
@@ -79,10 +80,10 @@ def test_files_that_the_readme_links_to_are_there() -> None:
             assert (ROOT / target).exists(), target
 
 
-def test_commands_of_the_readme_exist(
+def test_commands_of_readme_and_tutorial_exist(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    commands = set(re.findall(r"^(?:\./run )?toolkit ([a-z]+)", README, re.MULTILINE))
+    commands = set(re.findall(r"^(?:\./run )?toolkit ([a-z]+)", README + TUTORIAL, re.MULTILINE))
     assert {"eval", "encode", "decode", "info", "train", "report", "bench"} <= commands
     assert toolkit_call(monkeypatch, "--help") == 0
     listed = set(re.findall(r"^  ([a-z]+) ", capsys.readouterr().out, re.MULTILINE))

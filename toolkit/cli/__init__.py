@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 FIRST = ("eval", "encode", "decode", "info")
 """Commands in the order in which help lists them; the others follow by name."""
-HELPERS = {"batch", "bench_sizes", "options", "progress", "streams"}
+HELPERS = {
+    "batch", "bench_sizes", "columns", "listing", "options", "progress", "streams", "targets",
+}  # fmt: skip
 """Modules beside the commands that are none."""
 GLOBAL_OPTIONS = ("--plugin", "--registry")
 
@@ -37,6 +39,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 

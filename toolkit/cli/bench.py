@@ -35,7 +35,10 @@ def samplers(
     ] = None,
     codec: Annotated[
         list[str] | None,
-        typer.Option("--codec", help="A preset; may be repeated. Default: all that send samples."),
+        typer.Option(
+            "--codec",
+            help="Presets, with commas; may be repeated. Default: all that send samples.",
+        ),
     ] = None,
     option: OptionList = None,
     sampler: Annotated[

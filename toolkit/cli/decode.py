@@ -13,6 +13,7 @@ import typer
 
 from toolkit.cli import say, session
 from toolkit.cli.options import (
+    DeviceOption,
     Force,
     JsonFlag,
     MaxMemory,
@@ -30,6 +31,7 @@ from toolkit.cli.streams import (
     read_input,
     write_output,
 )
+from toolkit.device import Device, resolve_device
 from toolkit.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ def decode(
     precision: Annotated[
         Precision, typer.Option(help="Arithmetic of the network; any decodes any file.")
     ] = Precision.float32,
+    device: DeviceOption = Device.cpu,
     threads: Threads = None,
     weights: Annotated[
         Path | None, typer.Option(help="Weights file, where the file's own aren't installed.")
@@ -100,7 +103,12 @@ def decode(
     set_limits(max_pixels, max_memory)
     here = session()
     settings = DecodeSettings(
-        cast(Any, precision.value), threads, weights, levels=levels, partial=partial
+        cast(Any, precision.value),
+        threads,
+        weights,
+        levels=levels,
+        partial=partial,
+        device=resolve_device(device),
     )
     work = Decoding(settings, format, force)
     coded = {".qf", *(spec.suffix for spec in here.plugins.codecs.values())}

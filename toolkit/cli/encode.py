@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 import time
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toolkit.cli import session
+from toolkit.cli import say, session
 from toolkit.cli.options import (
     Deterministic,
+    DeviceOption,
     Force,
     JsonFlag,
     MaxMemory,
@@ -32,12 +33,12 @@ from toolkit.cli.streams import (
     read_input,
     write_output,
 )
+from toolkit.device import Device, resolve_device
 
 if TYPE_CHECKING:
     from toolkit.cli import Session
     from toolkit.cli.batch import Job
     from toolkit.codec.base import Encoded, Pixels
-    from toolkit.codec.search import PointTarget
     from toolkit.plugin.loader import Plugins
     from toolkit.plugin.presets import Preset
 
@@ -69,6 +70,10 @@ def encode(
     target_bpp: Annotated[
         float | None, typer.Option(min=0, help="The same, in bits per pixel.")
     ] = None,
+    target_psnr: Annotated[
+        float | None,
+        typer.Option(min=0, help="The smallest file that comes to so many dB (RGB)."),
+    ] = None,
     refinement_steps: Annotated[
         int | None,
         typer.Option(
@@ -78,6 +83,7 @@ def encode(
         ),
     ] = None,
     option: OptionList = None,
+    device: DeviceOption = Device.cpu,
     threads: Threads = None,
     out: OutputFolder = None,
     workers: Workers = 1,
@@ -99,11 +105,17 @@ def encode(
     names = [codec or here.registry.default]
     (preset,) = presets_with_options(here.registry, names, [*(option or []), *steps])
     spec = open_codec(here.plugins, preset).spec
-    if sum(value is not None for value in (point, target_bytes, target_bpp)) > 1:
-        raise UsageError("--point, --target-bytes and --target-bpp exclude each other")
+    wishes = (point, target_bytes, target_bpp, target_psnr)
+    if sum(value is not None for value in wishes) > 1:
+        raise UsageError(
+            "--point, --target-bytes, --target-bpp and --target-psnr exclude each other"
+        )
+    if target_psnr == 0 or target_bpp == 0:
+        raise UsageError("a target must be above 0")
     if point is None:
         point = preset.sweep[len(preset.sweep) // 2]
-    work = Encoding(preset, point, target_bytes, target_bpp, force, deterministic)
+    wanted = Wanted(point, target_bytes, target_bpp, target_psnr)
+    work = Encoding(preset, wanted, force, resolve_device(device), deterministic)
     jobs = plan(images, out, spec.suffix, picture_suffixes())
     if out is None:
         run_one(work, jobs, "coding", threads, json)
@@ -119,21 +131,36 @@ def picture_suffixes() -> set[str]:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """A point of the codec's curve, or what the file must come to."""
+
+    point: float
+    size: int | None
+    """Bytes."""
+    bpp: float | None
+    psnr: float | None
+
+    def bytes_of(self, pixels: Pixels) -> int | None:
+        """The largest file for this picture; None where its size is free."""
+        if self.bpp is None:
+            return self.size
+        return int(self.bpp * pixels.shape[0] * pixels.shape[1] / 8)
+
+
+@dataclass(frozen=True)
 class Encoding:
     """How pictures are coded; called for each."""
 
     preset: Preset
-    point: float
-    target_bytes: int | None
-    target_bpp: float | None
+    wanted: Wanted
     force: bool
+    device: str
     deterministic: bool
 
     def __call__(self, job: Job, here: Session) -> dict[str, Any]:
         """Code a picture. Raises ToolkitErrors."""
         from toolkit.codec.base import as_pixels
         from toolkit.deterministic import deterministic
-        from toolkit.plugin.presets import open_codec
 
         check_output_file(job.target, self.force, job.source)
         name, standard = input_name(job.source), job.source == STANDARD
@@ -141,59 +168,40 @@ class Encoding:
             image = io.BytesIO(read_input(job.source)) if standard else job.source
             pixels = as_pixels(image, name)
         height, width = pixels.shape[:2]
-        size, point = self.target_bytes, self.point
-        if self.target_bpp is not None:
-            size = int(self.target_bpp * height * width / 8)
         start = time.perf_counter()
         with named_errors(name), deterministic(self.deterministic):
-            if size is None:
-                encoded = open_codec(here.plugins, self.preset).encode(pixels, point)
-            else:
-                point, encoded = _within(here.plugins, self.preset, pixels, size)
+            point, encoded, beyond = self._encode(here.plugins, pixels)
         seconds = time.perf_counter() - start
+        if beyond:
+            say(f"{name}: {beyond}")
         write_output(job.target, encoded.data, self.force)
         return {
             "file": output_name(job.target), "codec": self.preset.name, "point": point,
             "width": width, "height": height, "bytes": len(encoded.data),
             "bpp": 8 * len(encoded.data) / (height * width), "parts": encoded.parts,
             "kl_bits": encoded.kl_bits, "encode_s": seconds,
-            "coder_encode_s": encoded.coder_seconds,
+            "coder_encode_s": encoded.coder_seconds, "warning": beyond or None,
         }  # fmt: skip
+
+    def _encode(self, plugins: Plugins, pixels: Pixels) -> tuple[float, Encoded, str]:
+        """The point, the file at it, and a warning where what is wanted is beyond the codec."""
+        from toolkit.cli.targets import encode_to_psnr, encode_within
+        from toolkit.plugin.presets import open_codec
+
+        open_with = partial(open_codec, plugins, device=self.device)
+        size = self.wanted.bytes_of(pixels)
+        if self.wanted.psnr is not None:
+            metrics = plugins.metrics
+            return encode_to_psnr(open_with, self.preset, pixels, self.wanted.psnr, metrics)
+        if size is not None:
+            return encode_within(open_with, self.preset, pixels, size)
+        return self.wanted.point, open_with(self.preset).encode(pixels, self.wanted.point), ""
 
     def line(self, told: dict[str, Any]) -> str:
         """What a person is told of a picture."""
         took = f", {told['encode_s']:.0f} s" if told["encode_s"] > SLOW else ""
         size = f"{told['width']}x{told['height']}, {told['bytes']} bytes, {told['bpp']:.4f} bpp"
         return f"{told['file']}: {size}{took}"
-
-
-def _within(
-    plugins: Plugins, preset: Preset, pixels: Pixels, target_bytes: int
-) -> tuple[float, Encoded]:
-    """The point at which the file comes to ``target_bytes``, and that file.
-
-    The point is looked for without refinement, which takes a dozen files; where the codec can't
-    fill the wanted size from there, again with it. Raises InputError where no file is so small.
-    """
-    from toolkit.codec.search import find_point
-    from toolkit.errors import UsageError
-    from toolkit.plugin.presets import open_codec
-
-    coder, steps = open_codec(plugins, preset), "refinement_steps"
-    target = _at_most(target_bytes, pixels)
-    if preset.options.get(steps):
-        quick = open_codec(plugins, replace(preset, options={**preset.options, steps: 0}))
-        point = find_point(quick, pixels, target, {})
-        with suppress(UsageError):
-            return point, coder.encode_within(pixels, point, target_bytes)
-    point = find_point(coder, pixels, target, {})
-    return point, coder.encode_within(pixels, point, target_bytes)
-
-
-def _at_most(size: int, pixels: Pixels) -> PointTarget:
-    from toolkit.codec.search import PointTarget
-
-    return PointTarget("bpp", 8 * size / (pixels.shape[0] * pixels.shape[1]))
 
 
 def register(app: typer.Typer) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolkit.cli import say, session
-from toolkit.cli.options import Deterministic, OptionList
+from toolkit.cli.options import Deterministic, DeviceOption, OptionList
 from toolkit.cli.progress import progress
+from toolkit.device import Device
 from toolkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def evaluate(
         typer.Argument(metavar="IMAGES...", help="Folders, files, or data sets: samples, kodak."),
     ],
     codec: Annotated[
-        list[str], typer.Option("--codec", help="A preset; may be repeated. See `presets`.")
+        list[str],
+        typer.Option("--codec", help="A preset, or several with commas; may be repeated."),
     ],
     option: OptionList = None,
     point: Annotated[
@@ -72,6 +74,7 @@ def evaluate(
             "default, for Kodak: $TOOLKIT_REFERENCE."
         ),
     ] = None,
+    device: DeviceOption = Device.cpu,
     workers: Annotated[int, typer.Option(min=1, help="Processes to work with.")] = 1,
     threads: Annotated[
         int | None,
@@ -132,6 +135,7 @@ def evaluate(
         metrics=tuple(dict.fromkeys((*METRICS, *(metric or ())))),
         out=out,
         keep_files=keep_files,
+        device=device,
         workers=workers,
         threads=threads,
         timeout=timeout,
@@ -203,7 +207,7 @@ def _report(
         sys.stdout.buffer.write(table.to_json())
         sys.stdout.buffer.flush()
     else:
-        wide = None if sys.stdout.isatty() else 160
+        wide = None if sys.stdout.isatty() else 80
         print_table(Console(width=wide), table, table.bd_rates(anchor))
     if json not in (None, "-"):
         from toolkit.format.files import write_bytes_atomically

@@ -14,27 +14,46 @@ from toolkit.errors import ToolkitError
 
 
 def info(
-    file: Annotated[Path, typer.Argument(readable=False, help="A .qf file; - for standard input.")],
+    file: Annotated[
+        Path,
+        typer.Argument(readable=False, help="Any file that decode takes; - for standard input."),
+    ],
     max_pixels: MaxPixels = None,
     max_memory: MaxMemory = None,
     json: JsonFlag = False,
 ) -> None:
-    """Show the header and the streams of a .qf file; no weights needed, nothing decoded."""
-    from toolkit.codec.opening import codec_of_container
-    from toolkit.format.container import read_container, read_header
+    """Show what is in a coded file: of a .qf its header and streams; no weights needed."""
+    from toolkit.format.container import is_container
 
     set_limits(max_pixels, max_memory)
     name = input_name(file)
     with named_errors(name):
         data = read_input(file)
-        header = read_header(data)
-        container = read_container(data)
-    pixels = header.width * header.height
+        told = _container(name, data) if is_container(data) else _native(name, data)
+    if json:
+        print_json(told)
+        return
+    for key, value in told.items():
+        if key == "streams":
+            for stream in value:
+                share = 100 * stream["bytes"] / len(data)
+                print(f"{'stream':>15}  {stream['name']}: {stream['bytes']} bytes, {share:.1f} %")
+        else:
+            print(f"{key:>15}  {f'{value:.4f}' if isinstance(value, float) else value}")
+
+
+def _container(name: str, data: bytes) -> dict[str, Any]:
+    """Of a .qf file. Raises a ``BadFile``."""
+    from toolkit.codec.opening import codec_of_container
+    from toolkit.format.container import read_container, read_header
+
+    header = read_header(data)
+    container = read_container(data)
     told: dict[str, Any] = {
         "file": name,
         "version": ".".join(map(str, header.version)),
         "bytes": len(data),
-        "bpp": 8 * len(data) / pixels,
+        "bpp": 8 * len(data) / (header.width * header.height),
         "width": header.width,
         "height": header.height,
         "mode": header.mode,
@@ -49,16 +68,20 @@ def info(
             told |= codec_of_container(container, session().plugins).describe(container)
     except ToolkitError as error:
         told["note"] = str(error)
-    if json:
-        print_json(told)
-        return
-    for key, value in told.items():
-        if key == "streams":
-            for stream in value:
-                share = 100 * stream["bytes"] / len(data)
-                print(f"{'stream':>15}  {stream['name']}: {stream['bytes']} bytes, {share:.1f} %")
-        else:
-            print(f"{key:>15}  {f'{value:.4f}' if isinstance(value, float) else value}")
+    return told
+
+
+def _native(name: str, data: bytes) -> dict[str, Any]:
+    """Of a file of a format of its own. Raises a ``BadFile``."""
+    from toolkit.codec.opening import codec_of_native_file
+
+    codec = codec_of_native_file(data, session().plugins)
+    width, height, mode = codec.picture_of(data)
+    return {
+        "file": name, "format": codec.spec.summary, "bytes": len(data),
+        "bpp": 8 * len(data) / (width * height), "width": width, "height": height, "mode": mode,
+        "codec": codec.spec.name,
+    }  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from toolkit.device import Device
 from toolkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +23,19 @@ OptionList = Annotated[
         help="Override an option of the preset(s); may be repeated.",
     ),
 ]
+ListedName = Annotated[
+    str | None, typer.Argument(metavar="[NAME]", help="Only this one; default: all.")
+]
+ShowOptions = Annotated[
+    bool, typer.Option("--options", help="Its options: types, ranges, defaults.")
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+DeviceOption = Annotated[
+    Device,
+    typer.Option(
+        help="Where networks run; auto takes a GPU where there is one. Any decodes any file."
+    ),
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the networks.")]
 OutputFolder = Annotated[
     Path | None,
@@ -55,14 +68,14 @@ MaxMemory = Annotated[
 def presets_with_options(
     registry: Registry, names: Iterable[str], options: Iterable[str] | None
 ) -> list[Preset]:
-    """The presets ``names`` with the overrides that are meant for them.
+    """The presets ``names``, commas between several, with the overrides that are meant for them.
 
     ``KEY=VALUE`` is for every preset, ``PRESET:KEY=VALUE`` for one. Raises UsageError for an
     override that names a preset that isn't among them.
     """
     from toolkit.plugin.presets import parse_override
 
-    names = list(dict.fromkeys(names))
+    names = split_names(names)
     overrides: dict[str, dict[str, Any]] = {name: {} for name in names}
     for text in options or ():
         key, value = parse_override(text)
@@ -72,6 +85,11 @@ def presets_with_options(
         for name in [head] if colon else names:
             overrides[name][tail if colon else key] = value
     return [registry.preset(name, overrides[name]) for name in names]
+
+
+def split_names(texts: Iterable[str]) -> list[str]:
+    """The names in ``a,b`` and ``c``, each once."""
+    return list(dict.fromkeys(name.strip() for text in texts for name in text.split(",")))
 
 
 def set_threads(threads: int | None) -> None:

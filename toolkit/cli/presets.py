@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 import typer
 
 from toolkit.cli import print_json, session
+from toolkit.cli.columns import print_columns
 from toolkit.cli.options import JsonFlag
 
 
@@ -22,11 +25,21 @@ def presets(json: JsonFlag = False) -> None:
         ]  # fmt: skip
         print_json({"registry": str(registry.path), "presets": rows})
         return
-    print(f"presets of {registry.path}:")
     width = max(len(p.name) for p in found)
-    for p in found:
-        sweep = f"{len(p.sweep)} points, {min(p.sweep):g} to {max(p.sweep):g}" if p.sweep else ""
-        print(f"  {p.name:{width}}  {p.codec:{width}}  {p.summary} ({sweep})")
+    for origin, group in groupby(found, lambda p: _origin(p.source)):
+        print(f"presets of {origin}:" if origin else "codecs that no preset is named after:")
+        rows_of = []
+        for p in group:
+            low, high = (f"{end(p.sweep):g}" if p.sweep else "" for end in (min, max))
+            points = f"{len(p.sweep)} points, {low} to {high}" if p.sweep else "no points"
+            rows_of.append((p.name.ljust(width), f"{p.summary} (codec {p.codec}; {points})"))
+        print_columns(rows_of, indent=2)
+
+
+def _origin(source: str) -> str:
+    """The file of ``file:line``; empty for a codec that is called by its own name."""
+    file, colon, line = source.rpartition(":")
+    return file if colon and line.isdigit() else ""
 
 
 def register(app: typer.Typer) -> None:

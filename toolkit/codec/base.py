@@ -125,6 +125,8 @@ class DecodeSettings:
     at the means of their priors. None: all."""
     partial: bool = False
     """Whether a file that was cut short is decoded as far as it goes, unverified."""
+    device: str | None = None
+    """Where the networks run: ``auto``, ``cpu``, ``cuda`` or ``mps``; None: the codec's."""
 
 
 class Codec(ABC):
@@ -142,6 +144,9 @@ class Codec(ABC):
         self.spec = spec
         self.options = options
         self._plugins = plugins
+        self.device = "cpu"
+        """Where networks run, for codecs whose networks can run elsewhere: a word of
+        ``toolkit.device``."""
 
     @property
     def plugins(self) -> Plugins:
@@ -193,6 +198,12 @@ class Codec(ABC):
     @abstractmethod
     def decode(self, data: bytes, settings: DecodeSettings = DecodeSettings()) -> Decoded:
         """Decode a file of this codec. Raises a ``container.BadFile`` for one that is not."""
+
+    def picture_of(self, data: bytes) -> tuple[int, int, str]:
+        """Width, height and mode (``L``, ``RGB`` or ``RGBA``) that a file of this codec says; a
+        codec that can tell without decoding does. Raises a ``container.BadFile``."""
+        pixels = self.decode(data).pixels
+        return pixels.shape[1], pixels.shape[0], mode_of(pixels)
 
     def theoretical(self, pixels: Pixels, point: float) -> Theoretical | None:
         """The bound that the thesis draws beside the actual curve, where it has a meaning."""

@@ -15,6 +15,7 @@ from toolkit.codec.base import Decoded, DecodeSettings, Theoretical
 from toolkit.codec.byte_budget import fill
 from toolkit.codec.container_codec import ContainerCodec, Payload, Room, weights_of_file
 from toolkit.codec.level_table import RATE_STEPS, names_of, pack_table, read_table
+from toolkit.device import resolve_device
 from toolkit.errors import UsageError
 from toolkit.format.container import BadStream
 from toolkit.format.limits import check_memory
@@ -123,7 +124,9 @@ class LadderCodec(ContainerCodec):
         """The network of the weights. Raises UsageError for options of a level that it hasn't."""
         from toolkit.entropy_model.network import load_network
 
-        network = load_network(self.model, self.weights, "float32", self._encoder_options())
+        network = load_network(
+            self.model, self.weights, "float32", self._encoder_options(), self.device
+        )
         depth = network.model.depth
         for name in self.options.levels:
             if name != DEFAULT and int(name.removeprefix("level")) > depth:
@@ -162,7 +165,9 @@ class LadderCodec(ContainerCodec):
         from toolkit.entropy_model.refinement import EncoderRefinement
 
         objective = load_weights(self.weights).objective
-        return EncoderRefinement(self.options.refinement_steps, objective, self.options.seed)
+        return EncoderRefinement(
+            self.options.refinement_steps, objective, self.options.seed, self.device
+        )
 
     def _ladder(self, network: LadderNetwork, rgb: Pixels, point: float) -> EncodeLadder:
         return network.encode(rgb, _rate(point), self._refinement())
@@ -249,7 +254,8 @@ class LadderCodec(ContainerCodec):
         if given is None and self.options.weights:
             given = self.weights
         weights = weights_of_file(container, given, self.model.weights_folder)
-        network = load_network(self.model, weights.path, settings.precision)
+        device = self.device if settings.device is None else resolve_device(settings.device)
+        network = load_network(self.model, weights.path, settings.precision, device=device)
         check_memory(container.height, container.width, network.memory)
         table, depth = read_table(self.plugins, container, settings.partial), network.model.depth
         there = len(table.levels)

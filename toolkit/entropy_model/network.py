@@ -18,7 +18,7 @@ from toolkit.deterministic import deterministic_wanted
 from toolkit.entropy_model.base import Gaussian, LadderModel, Size, State
 from toolkit.entropy_model.tiles import Span, Tile, gathered, trim, whole_tile
 from toolkit.entropy_model.walk import Walk, mirrored
-from toolkit.errors import InputError
+from toolkit.errors import InputError, UsageError
 from toolkit.format.errors import BadStream
 from toolkit.sampling.ladder import Target, posterior_sample
 from toolkit.threads import survive_forks
@@ -43,7 +43,11 @@ T = TypeVar("T")
 
 @lru_cache(maxsize=8)
 def load_network(
-    spec: EntropyModelSpec, path: Path, precision: str, encoder: Options | None = None
+    spec: EntropyModelSpec,
+    path: Path,
+    precision: str,
+    encoder: Options | None = None,
+    device: str = "cpu",
 ) -> LadderNetwork:
     """The network of a weights file of this model; the same object for the same arguments.
 
@@ -52,10 +56,14 @@ def load_network(
         path: The weights file.
         precision: ``float32``, ``float64`` or ``bfloat16``: what the networks compute in.
         encoder: The model's encoder options; None: their defaults.
+        device: Where it runs, as torch names it.
 
-    Raises what ``load_weights`` does, and UsageError for weights of another model.
+    Raises what ``load_weights`` does, and UsageError for weights of another model and for a
+    precision that the device doesn't have.
     """
-    model = load_model(spec, path)
+    if (device, precision) == ("mps", "float64"):
+        raise UsageError("precision float64: no such arithmetic on mps")
+    model = load_model(spec, path).to(device)
     assert isinstance(model, LadderModel)
     if encoder is not None:
         model.encoder = encoder
@@ -67,7 +75,6 @@ def load_model(spec: EntropyModelSpec, path: Path) -> Any:
 
     Raises what ``load_weights`` does, and UsageError for weights of another model.
     """
-    from toolkit.errors import UsageError
     from toolkit.format.weights import load_weights
     from toolkit.options import parse_options
 
@@ -84,19 +91,22 @@ def load_model(spec: EntropyModelSpec, path: Path) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def encoder_dtype() -> torch.dtype:
-    """What only an encoder computes in: bfloat16 where the processor multiplies in it, else
+def encoder_dtype(device: str = "cpu") -> torch.dtype:
+    """What only an encoder computes in: bfloat16 where the device multiplies in it, else
     float32, or float32 within ``deterministic``. Decided by what it has, not by a stopwatch, so
     that a file comes out the same every time."""
     if deterministic_wanted():
         return torch.float32
+    if device != "cpu":
+        fast = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if fast else torch.float32
     has = torch.cpu.get_capabilities()
     return torch.bfloat16 if has.get("avx512_bf16") or has.get("amx_bf16") else torch.float32
 
 
-def arithmetic(dtype: torch.dtype) -> contextlib.AbstractContextManager[Any]:
+def arithmetic(dtype: torch.dtype, device: str = "cpu") -> contextlib.AbstractContextManager[Any]:
     """Convolutions and matrix products of float32 tensors in ``dtype``."""
-    return torch.autocast("cpu", dtype, enabled=dtype != torch.float32)
+    return torch.autocast(device, torch.bfloat16, enabled=dtype != torch.float32)
 
 
 class LadderNetwork:
@@ -104,9 +114,10 @@ class LadderNetwork:
 
     def __init__(self, model: LadderModel, precision: str = "float32") -> None:
         self.model = model
+        self.device = next(model.parameters()).device.type
         self.dtype = torch.float64 if precision == "float64" else torch.float32
         self.products = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        model.encoder_arithmetic = lambda: arithmetic(encoder_dtype())
+        model.encoder_arithmetic = self._encoder_arithmetic
 
     # -- pictures ----------------------------------------------------------------
 
@@ -122,7 +133,10 @@ class LadderNetwork:
         if spans is None:
             _, rows, columns = self.padded(*pixels.shape[:2])
             spans = (0, rows), (0, columns)
-        return tensor_of(mirrored(pixels, spans), self.dtype)
+        return tensor_of(mirrored(pixels, spans), self.dtype).to(self.device)
+
+    def _encoder_arithmetic(self) -> contextlib.AbstractContextManager[Any]:
+        return arithmetic(encoder_dtype(self.device), self.device)
 
     def memory(
         self, height: int, width: int, *, encoding: bool = False, refined: bool = False
@@ -138,10 +152,10 @@ class LadderNetwork:
         return _PROCESS + _PIXEL * height * width + each * elements
 
     def _rate(self, rate: float) -> Tensor:
-        return torch.tensor([rate], dtype=self.dtype)
+        return torch.tensor([rate], dtype=self.dtype, device=self.device)
 
     def _call(self, function: Callable[..., T], *arguments: Any) -> T:
-        with torch.inference_mode(), arithmetic(self.products):
+        with torch.inference_mode(), arithmetic(self.products, self.device):
             return function(*arguments)
 
     def _walk(self, height: int, width: int, rate: Tensor) -> Walk:
@@ -152,7 +166,7 @@ class LadderNetwork:
 
         def analysed(tile: Tile) -> State:
             x = self.image(pixels, tile.shifted(piece.outer))
-            with torch.inference_mode(), arithmetic(encoder_dtype()):
+            with torch.inference_mode(), self._encoder_arithmetic():
                 return self.model.analyse(x, walk.rate)
 
         return gathered((tile, analysed(tile)) for tile in walk.tiles(size=piece.outer_size))
@@ -226,7 +240,7 @@ class LadderNetwork:
             (top, bottom), (left, right) = tile.inner
             shown = (image.clamp(0, 1) * 255).round().to(torch.uint8)[0].permute(1, 2, 0)
             shown = shown[: height - top, : width - left]
-            pixels[top:bottom, left:right] = shown.numpy()
+            pixels[top:bottom, left:right] = shown.cpu().numpy()
             if not tile.whole:
                 del image, shown
                 trim()
@@ -281,12 +295,12 @@ def _target(name: str, pieces: Iterable[tuple[Tile, Gaussian]]) -> Target:
         return d.float(), torch.exp(log_r).clamp_min(SMALLEST_R).float()
 
     d, r = gathered((tile, checked(*posterior)) for tile, posterior in pieces)
-    return Target(name, d[0].contiguous().numpy(), r[0].contiguous().numpy())
+    return Target(name, d[0].cpu().contiguous().numpy(), r[0].cpu().contiguous().numpy())
 
 
 def _level(target: Target, prior: Gaussian, c: Array) -> LatentLevel:
-    mean = prior.mean[0].float().numpy()
-    scale = prior.log_scale[0].float().exp().numpy()
+    mean = prior.mean[0].float().cpu().numpy()
+    scale = prior.log_scale[0].float().exp().cpu().numpy()
     return LatentLevel(
         target.name, mean, scale, mean + scale * target.d, scale * target.r, mean + scale * c
     )

@@ -176,11 +176,14 @@ class EncoderRefinement:
     Raises UsageError where the file doesn't say what Laplace scale was learned.
     """
 
-    def __init__(self, steps: int, objective: Mapping[str, Any], seed: int) -> None:
+    def __init__(
+        self, steps: int, objective: Mapping[str, Any], seed: int, device: str = "cpu"
+    ) -> None:
+        self.device = device
         self.objective = parse_options(Objective, objective, "weights: objective")
         self.descent = Descent(steps)
         self.random = SharedRandom(seed, 0).private(1)
-        self.dtype = encoder_dtype()
+        self.dtype = encoder_dtype(device)
 
     def begin(self, walk: Walk, pixels: Pixels, analyse: Callable[[Tile], State]) -> None:
         """Take up a picture (H, W, 3).
@@ -201,7 +204,7 @@ class EncoderRefinement:
         self.several = len(self.pieces) > 1
         dtype = torch.float16 if self.several else walk.rate.dtype
         shapes = walk.model.shapes(walk.size)
-        self.offsets = [torch.zeros(1, *shape, dtype=dtype) for shape in shapes]
+        self.offsets = [torch.zeros(1, *shape, dtype=dtype, device=self.device) for shape in shapes]
         self.kept: _Piece | None = None
 
     def level(self, walk: Walk) -> Iterator[tuple[Tile, Gaussian]]:
@@ -230,7 +233,7 @@ class EncoderRefinement:
         if self.kept is not None:
             return self.kept
         dtype = self.rate.dtype
-        x = tensor_of(mirrored(self.pixels, tile.outer), dtype)
+        x = tensor_of(mirrored(self.pixels, tile.outer), dtype).to(self.device)
         # five scales of MS-SSIM need some room: there, the mirrored part counts, too
         sides = self.pixels.shape[:2]
         if self.objective.distortion == "ms-ssim":
@@ -249,7 +252,7 @@ class EncoderRefinement:
     def noise(self, like: Tensor) -> Tensor:
         """Normal noise, shaped as ``like``; other numbers with each call."""
         noise = self.random.standard_normal(tuple(like.shape), "float32")
-        return torch.from_numpy(noise).to(like.dtype)
+        return torch.from_numpy(noise).to(like.device, like.dtype)
 
 
 def steps_by_level(steps: int, depth: int) -> list[int]:
@@ -331,7 +334,7 @@ class _Work:
         state, features = tile.crop_all(self.state), tile.crop_all(self.piece.features)
         level = _cropped(self.known, tile)
         kl: list[Tensor] = []
-        with arithmetic(r.dtype):
+        with arithmetic(r.dtype, r.device):
             for k, u in enumerate(offsets):
                 if k:
                     level = model.level(self.index + k, state, features, r.rate)

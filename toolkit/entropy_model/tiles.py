@@ -74,7 +74,7 @@ class Tile:
         batch, channels, rows, columns = cropped.shape
         outer = self.outer_size
         sides = (self.size.height * rows // outer.height, self.size.width * columns // outer.width)
-        return torch.empty(batch, channels, *sides, dtype=cropped.dtype)
+        return torch.empty(batch, channels, *sides, dtype=cropped.dtype, device=cropped.device)
 
     def _slices(
         self, tensor: Tensor, spans: tuple[Span, Span], starts: tuple[int, int], size: Size

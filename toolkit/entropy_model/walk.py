@@ -114,7 +114,8 @@ class Walk:
         if c is None:
             return (*state, level.prior.mean)
         whole = torch.from_numpy(np.ascontiguousarray(c))[None]
-        values = tile.crop(whole).to(level.prior.mean.dtype)
+        like = level.prior.mean
+        values = tile.crop(whole).to(like.device, like.dtype)
         return (*state, level.latent(values.contiguous(memory_format=torch.channels_last)))
 
     def images(self, c: Array | None) -> Iterator[tuple[Tile, Tensor]]:

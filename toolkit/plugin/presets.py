@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from toolkit.device import resolve_device
 from toolkit.errors import InputError, MissingError, UnknownName, UsageError
 from toolkit.options import identity, parse_options
 from toolkit.plugin.safe_yaml import MOST_CHARACTERS, compose, plain, shortened
@@ -316,12 +317,16 @@ def _at(path: Path, key: _Key) -> str:
     return f"{path}:{key.line}"
 
 
-def open_codec(plugins: Plugins, preset: Preset) -> Codec:
-    """The preset's codec, its options checked. Raises UsageError before any weights load."""
+def open_codec(plugins: Plugins, preset: Preset, device: str = "cpu") -> Codec:
+    """The preset's codec, its options checked, to run on ``device``.
+
+    Raises UsageError before any weights load, MissingError for a device that isn't there.
+    """
     spec = plugins.codec(preset.codec)
     cls = spec.loaded
     options = parse_options(cls.options_class, preset.options, f"preset '{preset.name}'")
     codec: Codec = cls(spec, options, plugins)
+    codec.device = resolve_device(device)
     parameter = spec.rate_parameter
     for point in preset.sweep:
         if not parameter.low <= point <= parameter.high:

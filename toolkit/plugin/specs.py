@@ -26,6 +26,20 @@ FILE_MODULE = "toolkit_file_"
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
+EXTRA_OF = {
+    "pillow_heif": "hevc",
+    "av": "hevc",
+    "pillow_jxl": "jxl",
+    "compressai": "compressai",
+    "lpips": "metrics",
+    "DISTS_pytorch": "metrics",
+    "torchvision": "metrics",
+    "pytorch_msssim": "eval",
+    "skimage": "eval",
+}
+"""Module -> the extra of our distribution that installs it."""
+
+
 @dataclass(frozen=True)
 class Spec:
     """Base of all descriptors."""
@@ -58,12 +72,21 @@ class Spec:
         """Those of ``needs`` that aren't there."""
         return [need for need in self.needs if not _present(need)]
 
+    def install_hint(self) -> str:
+        """The command that installs what is missing, as far as packages can; else empty."""
+        packages = [need.removeprefix("python:") for need in self.missing()]
+        extras = dict.fromkeys(EXTRA_OF[name] for name in packages if name in EXTRA_OF)
+        if not extras:
+            return ""
+        return f"pip install 'compression-without-quantization[{','.join(extras)}]'"
+
     @cached_property
     def loaded(self) -> Any:
         """What ``factory`` names. Raises MissingError where it can't be had."""
         absent = self.missing()
         if absent:
-            raise MissingError(f"'{self.name}' needs {', '.join(absent)}: not installed")
+            hint = f"; {text}" if (text := self.install_hint()) else ""
+            raise MissingError(f"'{self.name}' needs {', '.join(absent)}: not installed{hint}")
         module, _, attribute = self.factory.partition(":")
         try:
             found = getattr(importlib.import_module(module), attribute)

@@ -59,8 +59,8 @@ class Sampler(ABC, Generic[OptionsT]):
         """Code a sample of the level.
 
         Arguments:
-            d, r: means and scales of the targets N(d, r^2), float32 (C, H, W), r > 0, in units
-                of the proposal N(0, 1).
+            d: means of the targets N(d, r^2), float32 (C, H, W), in units of the proposal N(0, 1).
+            r: their scales, above 0, of the same shape.
             random: the shared random numbers of this level of this file.
 
         Returns:

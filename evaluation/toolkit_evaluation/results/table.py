@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from toolkit.errors import MissingError
 from toolkit_evaluation.results.row import Mean, Row, means_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
     from toolkit_evaluation.results.bdrate import BDRate
     from toolkit_evaluation.results.reference import Reference
@@ -68,13 +71,48 @@ class Table:
         title = images[0] if len(images) == 1 else f"mean of {len(images)} images"
         return rate_distortion_figure(self.codecs, self.means, title, references)
 
-    def plot(self, path: Path | str, reference: Path | None = None) -> None:
-        """Rate-distortion curves as a PNG or SVG file, by the suffix of ``path``; ``reference``
-        is a folder of published curves."""
+    def plot(self, path: Path | str | None = None, reference: Path | None = None) -> Figure:
+        """Rate-distortion curves.
+
+        Arguments:
+            path: A PNG or SVG file to write, by its suffix; None: no file.
+            reference: A folder of published curves, drawn beside them.
+
+        Returns:
+            The figure, which a notebook shows where it is a cell's last value.
+        """
         from toolkit_evaluation.results.figure import save
         from toolkit_evaluation.results.reference import read_references
 
-        save(self.figure(read_references(reference) if reference else ()), Path(path))
+        figure = self.figure(read_references(reference) if reference else ())
+        if path is not None:
+            save(figure, Path(path))
+        return figure
+
+    def to_pandas(self, means: bool = False) -> DataFrame:
+        """The rows, or their means, as a pandas data frame, one column a figure.
+
+        Raises MissingError where pandas isn't installed.
+        """
+        try:
+            from pandas import DataFrame
+        except ImportError:
+            raise MissingError("to_pandas needs the package pandas: pip install pandas") from None
+        found = self.means if means else self.rows
+        return DataFrame([one.to_dict() for one in found])
+
+    def _repr_html_(self) -> str:
+        """The means as a notebook shows them."""
+        from toolkit_evaluation.results.terminal import columns_of
+
+        columns = columns_of(self)
+        head = "".join(f"<th>{title}</th>" for title in ("codec", *columns))
+        rows = []
+        for mean in self.means:
+            cells = [escape(mean.codec), *(escape(cell(mean)) for cell in columns.values())]
+            rows.append("".join(f"<td>{cell}</td>" for cell in cells))
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     def to_json(self) -> bytes:
         """``{"rows": [...], "means": [...], "skipped": {codec: why}}``."""

@@ -101,10 +101,13 @@ class Subprocesses:
     share of the other's, nor of the metrics'."""
 
     def __init__(
-        self, preset: Preset, plugin_files: Sequence[Path] = (), deterministic: bool = False
+        self,
+        preset: Preset,
+        plugin_files: Sequence[Path] = (),
+        device: str = "cpu",
+        deterministic: bool = False,
     ) -> None:
-        self._preset = preset
-        self._deterministic = deterministic
+        self._preset, self._device, self._deterministic = preset, device, deterministic
         self._plugin_files = tuple(Path(file).resolve() for file in plugin_files)
         self._children: dict[str, Child] = {}
 
@@ -134,7 +137,12 @@ class Subprocesses:
     def _ask(self, method: str, call: tuple[tuple[Any, ...], int]) -> Timed[Any] | Failure:
         if method not in self._children:
             self._children[method] = Child(
-                serve_codec, self._preset, method, self._plugin_files, self._deterministic
+                serve_codec,
+                self._preset,
+                method,
+                self._plugin_files,
+                self._device,
+                self._deterministic,
             )
         self._children[method].send(call)
         answer: Timed[Any] | Failure = self._children[method].receive()
@@ -148,7 +156,7 @@ class Subprocesses:
 
 
 def serve_codec(
-    preset: Preset, method: str, plugin_files: Sequence[Path], fixed: bool = False
+    preset: Preset, method: str, plugin_files: Sequence[Path], device: str, fixed: bool
 ) -> Handler:
     """In a child: answers (arguments, repeat) with what the codec's method makes of them, a
     ``Timed``, or with a ``Failure``. The codec stays open."""
@@ -162,7 +170,7 @@ def serve_codec(
         arguments, repeat = call
         try:
             if not opened:
-                opened.append(open_codec(plugins, preset))
+                opened.append(open_codec(plugins, preset, device))
             function = partial(getattr(opened[0], method), *arguments)
             with deterministic(fixed):
                 reply(timed(function, repeat))  # sending it makes the reconstruction

@@ -51,6 +51,7 @@ def make_entry(
     preset: Preset,
     points: Sequence[float] | None = None,
     targets: Sequence[PointTarget] = (),
+    device: str = "cpu",
 ) -> Entry:
     """Open the preset's codec, so that whatever it lacks is said before anything runs.
 
@@ -76,6 +77,8 @@ def make_entry(
                 f"{parameter.high:g}, not {point:g}"
             )
     identity = codec.identity()
+    if device != "cpu":  # what is computed elsewhere differs in its last digits, and its times
+        identity["device"] = device
     codec.require(chosen)
     return Entry(preset, (*chosen, *targets), identity, codec.spec.suffix)
 
@@ -96,7 +99,7 @@ def make_entries(
     for preset in presets:
         points = settings.points_of(preset.name)
         try:
-            entry = make_entry(plugins, preset, points, settings.targets)
+            entry = make_entry(plugins, preset, points, settings.targets, settings.device)
             fixed = {"deterministic": True} if settings.deterministic else {}
             entries.append(dataclasses.replace(entry, details={**entry.details, **fixed}))
         except MissingError as error:

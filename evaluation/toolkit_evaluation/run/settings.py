@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec.structs import force_setattr, replace
 
 from toolkit.codec.search import PointTarget
+from toolkit.device import resolve_device
 from toolkit.errors import UsageError
 from toolkit.options import Options
 from toolkit.threads import processors
@@ -49,6 +50,8 @@ class EvaluationSettings(Options, frozen=True):
     """Compute failed rows again."""
     scheduler: str | None = None
     """Address of a Dask scheduler, whose workers then do the work."""
+    device: str = "cpu"
+    """Where networks run: ``cpu``, ``cuda``, ``mps``, or ``auto`` for a GPU where there is one."""
     separate: bool = False
     """Code in one process, decode in another: neither's time and memory has the other's share.
     Rows that were measured otherwise are measured again."""
@@ -69,6 +72,7 @@ class EvaluationSettings(Options, frozen=True):
         for value in (*self.target_bpp, *self.target_psnr):
             if not value > 0:
                 raise UsageError(f"a target must be above 0, not {value:g}")
+        force_setattr(self, "device", resolve_device(self.device))
         if self.scheduler is not None and self.timeout is not None:
             raise UsageError("rows have no time limit on a cluster")
 

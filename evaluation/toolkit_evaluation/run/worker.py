@@ -95,7 +95,7 @@ class Worker:
         if name not in self._codecs:
             from toolkit.plugin.presets import open_codec
 
-            codec = open_codec(self.plugins, job.preset)
+            codec = open_codec(self.plugins, job.preset, self.settings.device)
             point = job.task.point
             if point is None:
                 point = _middle(codec.spec.rate_parameter)
@@ -110,7 +110,8 @@ class Worker:
         if len(self._codecs) >= MOST_SEPARATE:
             _, oldest = self._codecs.pop(next(iter(self._codecs)))
             oldest.close()
-        return Subprocesses(preset, self.plugins.files, self.settings.deterministic)
+        s = self.settings
+        return Subprocesses(preset, self.plugins.files, s.device, s.deterministic)
 
 
 def _middle(parameter: RateParameter) -> float:

@@ -19,6 +19,7 @@ class AvifOptions(Options, frozen=True):
     """8 bits a sample, full range, BT.601 matrix: libavif's defaults."""
 
     chroma: Literal["4:4:4", "4:2:2", "4:2:0"] = "4:4:4"
+    """Chroma subsampling."""
     effort: Annotated[int, Meta(ge=0, le=10)] = 4
     """10 less libaom's speed."""
     tune: Literal["default", "psnr", "ssim"] = "default"

@@ -18,6 +18,7 @@ class JpegOptions(Options, frozen=True):
     """The defaults are Pillow's, with which the published curves of JPEG were made."""
 
     chroma: Literal["4:4:4", "4:2:2", "4:2:0"] = "4:2:0"
+    """Chroma subsampling."""
     optimise: bool = False
     """Huffman tables made for the picture: the same pixels in fewer bits."""
     progressive: bool = False

@@ -23,6 +23,7 @@ class JxlOptions(Options, frozen=True):
     """Colour is coded in XYB and not subsampled."""
 
     effort: Annotated[int, Meta(ge=1, le=9)] = 7
+    """libjxl's: more is slower and smaller."""
 
 
 class JpegXL(PillowCodec):
@@ -48,6 +49,9 @@ class JpegXL(PillowCodec):
             if type(error).__name__ != "PanicException":
                 raise
             raise BadStream(f"{self.spec.name}: damaged file; get a fresh copy") from None
+
+    def read_size(self, data: bytes) -> None:
+        return None  # the plugin decodes when it opens
 
     def identity(self) -> dict[str, Any]:
         return {

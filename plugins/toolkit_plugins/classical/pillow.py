@@ -6,8 +6,9 @@ import io
 import struct
 import warnings
 from abc import abstractmethod
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import PIL
@@ -26,6 +27,7 @@ UNREADABLE = (
     OSError, SyntaxError, ValueError, TypeError, RuntimeError, EOFError, LookupError,
     ArithmeticError, AttributeError, struct.error, Image.DecompressionBombError,
 )  # fmt: skip
+T = TypeVar("T")
 UNWRITABLE = (OSError, ValueError, TypeError, RuntimeError)
 
 
@@ -59,13 +61,28 @@ class NativeCodec(Codec):
                 f"{self.spec.name}: can't code a {width}x{height} {mode} picture: {reason(error)}"
             ) from None
 
+    def read_size(self, data: bytes) -> tuple[int, int, str] | None:
+        """Width, height and mode from a file's header, where that can be read alone; may raise what
+        ``UNREADABLE`` lists."""
+        return None
+
+    def picture_of(self, data: bytes) -> tuple[int, int, str]:
+        return self._read(data, self.read_size) or super().picture_of(data)
+
     def decode(self, data: bytes, settings: DecodeSettings | None = None) -> Decoded:
         """Raises BadStream for a damaged file, LimitExceeded for too large a picture."""
+        mode, pixels = self._read(data, self.read)
+        if mode not in CHANNELS:
+            raise BadStream(f"{self.spec.name}: pixels of mode {mode}, not 8-bit L, RGB or RGBA")
+        return Decoded(pixels.reshape(*pixels.shape[:2], CHANNELS[mode]))
+
+    def _read(self, data: bytes, function: Callable[[bytes], T]) -> T:
+        """What ``function`` makes of a file. Raises as ``decode``."""
         name, magic = self.spec.name, self.spec.magic
         if magic and not any(data[at : at + len(word)] == word for at, word in magic):
             raise BadStream(f"{name}: byte {magic[0][0]}: not a {self.spec.suffix} file")
         try:
-            mode, pixels = self.read(data)
+            return function(data)
         except BadFile:
             raise
         except MemoryError:
@@ -75,9 +92,6 @@ class NativeCodec(Codec):
                 f"{name}: damaged or cut file of {len(data)} bytes ({reason(error)}); "
                 "get a fresh copy"
             ) from None
-        if mode not in CHANNELS:
-            raise BadStream(f"{name}: pixels of mode {mode}, not 8-bit L, RGB or RGBA")
-        return Decoded(pixels.reshape(*pixels.shape[:2], CHANNELS[mode]))
 
 
 class PillowCodec(NativeCodec):
@@ -104,6 +118,12 @@ class PillowCodec(NativeCodec):
             with Image.open(io.BytesIO(data), "r", [self.format]) as file:
                 check_size(self.spec.name, *file.size, data)
                 return file.mode, np.array(file)
+
+    def read_size(self, data: bytes) -> tuple[int, int, str] | None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), "r", [self.format]) as file:
+                return *file.size, file.mode
 
     def identity(self) -> dict[str, Any]:
         return {"pillow": PIL.__version__, self.library: features.version(self.library)}

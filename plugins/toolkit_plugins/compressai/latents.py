@@ -47,6 +47,7 @@ class LatentsOptions(LatentOptions, frozen=True):
     weights: str = ""
     """As for CompressAI's quantized codecs."""
     sha256: str = ""
+    """Of the weights file, checked before it is loaded; empty: not checked."""
 
 
 @lru_cache(maxsize=4)
