@@ -13,30 +13,38 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from toolkit.errors import InputError
-from toolkit.format.tensors import SCALE, pack, unpack
+from toolkit.format.tensors import COLUMNS, ROWS, SLICES, pack, unpack
 from toolkit.format.weights import fingerprint, load_weights, weights_of_fingerprint, write_weights
 
 
 @settings(deadline=None, max_examples=30)
 @given(
     seed=st.integers(0, 2**32 - 1),
-    kernel=st.sampled_from([3, 5]),
+    kernel=st.sampled_from([1, 3, 5]),
     magnitude=st.floats(-6, 3),
     silent=st.booleans(),
 )
-def test_every_slice_of_a_large_kernel_keeps_its_precision(seed, kernel, magnitude, silent):
+def test_channels_of_a_kernel_keep_their_precision(seed, kernel, magnitude, silent):
+    """Whatever channels of a kernel are multiplied with, the error is half a step of the largest
+    that an element of its row and column could be."""
     torch.manual_seed(seed)
-    weight = torch.randn(64, 120, kernel, kernel) * 10**magnitude * torch.rand(64, 120, 1, 1)
+    spread = torch.rand(64, 1, 1, 1) * torch.rand(1, 120, 1, 1)
+    weight = torch.randn(64, 120, kernel, kernel) * 10**magnitude * spread
+    weight = torch.cat([weight] * (2 if kernel == 1 else 1))
     if silent:
         weight[3] = 0
+        weight[:, 5] = 0
     packed = pack({"conv.weight": weight})
     assert packed["conv.weight"].dtype == torch.int8
     size = sum(tensor.numel() * tensor.element_size() for tensor in packed.values())
-    assert size == weight.numel() * (1 + 2 / kernel**2)
-    error = (unpack(packed)["conv.weight"] - weight).abs().amax((2, 3))
-    largest = weight.abs().amax((2, 3))
-    # half a step, and half of float16's last place of the scale at the far end of 127 steps
-    assert bool((error <= largest * (0.5 / 127 + 2**-11) + 2**-24 * 127).all())
+    assert size == weight.numel() + 2 * (len(weight) + 120)
+    loaded = unpack(packed)["conv.weight"]
+    rows, columns = packed["conv.weight" + ROWS].float(), packed["conv.weight" + COLUMNS].float()
+    assert bool(((loaded - weight).abs() <= rows * columns * 0.5 * (1 + 127 * 2**-9)).all())
+    assert bool((loaded[weight == 0] == 0).all())
+    if magnitude > -3:  # above float16's smallest steps
+        largest = weight.abs().amax((2, 3), keepdim=True)
+        assert float((loaded - weight).abs().max() / largest.max()) < 0.01
 
 
 def test_what_is_small_is_kept_and_the_rest_is_float16():
@@ -45,7 +53,7 @@ def test_what_is_small_is_kept_and_the_rest_is_float16():
         "bias": torch.randn(192),
         "first.weight": torch.randn(64, 3, 5, 5),
         "gamma": torch.randn(192, 192),
-        "pointwise.weight": torch.randn(768, 192, 1, 1),
+        "pointwise.weight": torch.randn(96, 48, 1, 1),
         "count": torch.arange(9),
     }
     loaded = unpack(pack(state))
@@ -57,10 +65,19 @@ def test_what_is_small_is_kept_and_the_rest_is_float16():
         assert torch.equal(loaded[key], state[key].half().float())
 
 
-@pytest.mark.parametrize("odd", ["nothing" + SCALE, "conv.weight" + SCALE])
-def test_a_scale_that_fits_no_kernel_is_told(tmp_path, odd):
+def test_scales_of_slices_are_read_as_before():
+    levels = torch.arange(-4, 5, dtype=torch.int8).reshape(1, 1, 3, 3).expand(2, 3, 3, 3)
+    scales = torch.tensor([[1.0, 2, 4], [8, 16, 32]])[:, :, None, None]
+    loaded = unpack({"conv.weight": levels, "conv.weight" + SLICES: scales.half()})
+    assert torch.equal(loaded["conv.weight"], levels * scales)
+
+
+@pytest.mark.parametrize("kind", [ROWS, COLUMNS, SLICES])
+@pytest.mark.parametrize("name", ["nothing", "conv.weight", "bias"])
+def test_a_scale_that_fits_no_kernel_is_told(tmp_path, name, kind):
     path = tmp_path / "odd.safetensors"
-    tensors = {**pack({"conv.weight": torch.randn(64, 120, 5, 5)}), odd: torch.ones(2, 2, 1, 1)}
+    packed = pack({"conv.weight": torch.randn(64, 120, 5, 5), "bias": torch.randn(4)})
+    tensors = {**packed, name + kind: torch.ones(2, 2, 1, 1)}
     metadata = {"model": "pln", "options": "{}", "objective": json.dumps({})}
     path.write_bytes(save(tensors, metadata))
     with pytest.raises(InputError, match="fits no kernel"):

@@ -142,6 +142,9 @@ class LadderModel(nn.Module, ABC):
     with such margins."""
     image_reach: int | None = None
     """The same of the last step, to the image, where it looks less far; None: ``reach``."""
+    refined_by_samples: bool = False
+    """Whether refinement takes the gradient at samples of the upper levels, not at their means:
+    what is better for two levels; the noise of more costs more than it tells."""
 
     def __init__(self, options: Options) -> None:
         super().__init__()

@@ -11,9 +11,9 @@ First all levels move together; then, as the samples of the upper levels become 
 below move on. What moves is the offset u of each mean in units of its posterior's scale: there
 the objective's curvature is about 1 for every latent element of the last level (1/r^2 is prior
 precision plus distortion's curvature), which makes plain gradient steps about natural ones. What
-measuring on held-out pictures decided (docs/training.md): the gradient is taken at the mean of
-the last level, not at a sample, whose noise costs more than it tells; scales stay, since they
-are right already.
+measuring on held-out pictures decided (docs/training.md): the gradient is taken at the means of
+the levels, not at samples, whose noise costs more than it tells (but see
+``LadderModel.refined_by_samples``); scales stay, since they are right already.
 
 Steps run in tiles whose margins cover what the networks look at, so that gradients are the
 whole picture's and memory is bounded. Large pictures are refined in pieces that overlap, each by
@@ -303,7 +303,7 @@ class _Work:
         tiles."""
         r, model = self.r, self.r.model
         moving = self.piece.offsets[self.index :]
-        noises = [r.noise(u) for u in moving[:-1]]
+        noises = [r.noise(u) for u in moving[:-1]] if model.refined_by_samples else []
         gradients = [torch.zeros_like(u) for u in moving] if with_gradients else []
         nats, distorted = [0.0] * len(moving), 0.0
         size = Size(1, self.piece.x.shape[2], self.piece.x.shape[3])

@@ -102,6 +102,7 @@ class PLN(LadderModel):
     encoder: PLNEncoderOptions
     stride = 32
     least_side = 96
+    refined_by_samples = True
     depth = 2
     reach = 128
     image_reach = 32
