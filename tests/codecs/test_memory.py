@@ -48,13 +48,13 @@ def test_the_command_says_so_in_one_line(picture: np.ndarray, tmp_path: Path) ->
     Image.fromarray(picture).save(tmp_path / "picture.png")
     done = subprocess.run(
         [sys.executable, "-m", "toolkit", "encode", "picture.png", "--codec", "pln-fast",
-         "--max-memory", "300M"],
+         "--max-memory", "400M"],
         cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == ResourceError.exit_status
     (line,) = done.stderr.splitlines()
     assert line.startswith("toolkit: picture.png: 600x600 pixels take about ")
-    assert line.endswith("the limit is 300 MiB (--max-memory)")
+    assert line.endswith("the limit is 400 MiB (--max-memory)")
     assert not (tmp_path / "picture.qf").exists()
 
 

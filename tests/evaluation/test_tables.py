@@ -11,7 +11,8 @@ from PIL import Image
 from rich.console import Console
 
 from toolkit_evaluation import EvaluationSettings, Table, evaluate
-from toolkit_evaluation.results.terminal import columns_of, print_table
+from toolkit_evaluation.results.columns import columns_of
+from toolkit_evaluation.results.terminal import print_table
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +38,13 @@ def test_no_number_is_cut(table: Table, width: int) -> None:
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= width
     for mean in table.means:
-        for title, cell in columns_of(table).items():
+        for title, cell in columns_of(table.metrics).items():
             assert title.strip() in text
             assert cell(mean) in text
 
 
 def test_metrics_asked_for_are_shown(table: Table) -> None:
-    assert {"psnr-y", "ssim"} <= set(columns_of(table))
+    assert {"psnr-y", "ssim"} <= set(columns_of(table.metrics))
     (mean,) = (mean for mean in table.means if mean.codec == "pln-isgs")
     assert f"{mean.value('psnr_y'):.4f}" in printed(table, 80)
 

@@ -40,7 +40,9 @@ def test_channels_of_a_kernel_keep_their_precision(seed, kernel, magnitude, sile
     assert size == weight.numel() + 2 * (len(weight) + 120)
     loaded = unpack(packed)["conv.weight"]
     rows, columns = packed["conv.weight" + ROWS].float(), packed["conv.weight" + COLUMNS].float()
-    assert bool(((loaded - weight).abs() <= rows * columns * 0.5 * (1 + 127 * 2**-9)).all())
+    # half a step, and what float16's last place of the scale makes at the far end of 127 steps
+    allowed = rows * columns * 0.5 * (1 + 127 * 2**-9) + columns * 127 * 2**-24
+    assert bool(((loaded - weight).abs() <= allowed).all())
     assert bool((loaded[weight == 0] == 0).all())
     if magnitude > -3:  # above float16's smallest steps
         largest = weight.abs().amax((2, 3), keepdim=True)

@@ -115,7 +115,7 @@ def off_by(a: Pixels, b: Pixels) -> int:
 @pytest.fixture
 def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """All in float32, whatever the processor."""
-    monkeypatch.setattr(networks, "encoder_dtype", lambda: torch.float32)
+    monkeypatch.setattr(networks, "encoder_dtype", lambda *_: torch.float32)
 
 
 @pytest.fixture

@@ -54,6 +54,8 @@ def as_pixels(image: ImageLike, name: str | None = None) -> Pixels:
         raise
     except LimitExceeded as error:
         raise LimitExceeded(f"{name}: {error}") from None
+    except ResourceError as error:
+        raise ResourceError(f"{name}: {error}") from None
     except FileNotFoundError:
         raise InputError(f"{name}: no such file") from None
     except PermissionError as error:

@@ -154,7 +154,7 @@ def check_memory(
     if size > limits.memory:
         raise ResourceError(
             f"{width}x{height} pixels take about {-(-size // 2**20)} MiB, the limit is "
-            f"{limits.memory // 2**20} MiB (--max-memory)"
+            f"{limits.memory / 2**20:.4g} MiB (--max-memory)"
         )
 
 

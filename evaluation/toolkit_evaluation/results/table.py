@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from toolkit.errors import MissingError
+from toolkit_evaluation.results.columns import columns_of
 from toolkit_evaluation.results.row import Mean, Row, means_of
 
 if TYPE_CHECKING:
@@ -103,9 +104,7 @@ class Table:
 
     def _repr_html_(self) -> str:
         """The means as a notebook shows them."""
-        from toolkit_evaluation.results.terminal import columns_of
-
-        columns = columns_of(self)
+        columns = columns_of(self.metrics)
         head = "".join(f"<th>{title}</th>" for title in ("codec", *columns))
         rows = []
         for mean in self.means:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
+from toolkit_evaluation.results.columns import TIMES, columns_of
 from toolkit_evaluation.results.row import Mean
 
 if TYPE_CHECKING:
@@ -27,42 +27,10 @@ def print_table(console: Console, table: Table, bd_rates: Sequence[BDRate]) -> N
     _print_problems(console, table)
 
 
-CELLS: dict[str, Callable[[Mean], str]] = {
-    "point": lambda mean: mean.point_label,
-    "images": lambda mean: f"{mean.images}" + (f" (-{mean.failures})" if mean.failures else ""),
-    "bpp": lambda mean: _number(mean.value("bpp"), 4),
-    "ideal bpp": lambda mean: _number(mean.value("theoretical_bpp"), 4),
-    "PSNR": lambda mean: _number(mean.value("psnr"), 2),
-    "MS-SSIM": lambda mean: _number(mean.value("ms_ssim"), 4),
-    "upper": lambda mean: _percentage(mean.value("upper_share")),
-    "encode s": lambda mean: _number(mean.value("encode_s"), 3),
-    "coder": lambda mean: _number(mean.value("coder_encode_s"), 3),
-    "decode s": lambda mean: _number(mean.value("decode_s"), 3),
-    "coder ": lambda mean: _number(mean.value("coder_decode_s"), 3),
-}
-"""Column -> what stands in it; ``coder`` is that part of the time before it."""
-TIMES = ("encode s", "coder", "decode s", "coder ")
-
-
-def columns_of(table: Table) -> dict[str, Callable[[Mean], str]]:
-    """``CELLS``, and behind MS-SSIM the other metrics that were asked for."""
-    columns: dict[str, Callable[[Mean], str]] = {}
-    for title, cell in CELLS.items():
-        columns[title] = cell
-        if title == "MS-SSIM":
-            for name in table.metrics:
-                columns[name.replace("_", "-")] = partial(_metric, name)
-    return columns
-
-
-def _metric(name: str, mean: Mean) -> str:
-    return _number(mean.value(name), 4)
-
-
 def _tables(width: int, table: Table) -> list[dict[str, Callable[[Mean], str]]]:
     """The columns of one table, or of several where a line can't hold them all: times stay
     together, each table names the points, no number is cut."""
-    columns = columns_of(table)
+    columns = columns_of(table.metrics)
 
     def size(titles: Sequence[str]) -> int:
         cells = [[title, *(columns[title](mean) for mean in table.means)] for title in titles]
@@ -94,29 +62,21 @@ def _grid(table: Table, columns: dict[str, Callable[[Mean], str]]) -> object:
     return grid
 
 
-def _percentage(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.1f} %"
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
-
-
 def _bd_grid(bd_rates: Sequence[BDRate]) -> object:
     from rich.table import Table as Grid
 
     names = {"psnr": "PSNR", "ms_ssim": "MS-SSIM"}
-    grid = Grid(box=None, pad_edge=False, header_style="bold")
-    grid.add_column(f"BD-rate against {bd_rates[0].anchor}", no_wrap=True)
-    for title in ("metric", "Akima", "PCHIP", "over", "overlap", "by image"):
-        grid.add_column(title, justify="right", no_wrap=title != "by image")
+    title = f"against {bd_rates[0].anchor}"
+    grid = Grid(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    grid.add_column("codec", no_wrap=True)
+    for title in ("metric", "BD-rate", "over, dB", "overlap", "by image, %"):
+        grid.add_column(title, justify="right", no_wrap=True)
     for bd in (bd for bd in bd_rates if bd.image is None):
         grid.add_row(
-            bd.codec + (", theoretical" if bd.theoretical else ""),
+            bd.codec + (", theory" if bd.theoretical else ""),
             names[bd.metric],
             percent(bd.akima),
-            percent(bd.pchip),
-            "" if bd.overlap is None else f"{bd.overlap[0]:.1f}-{bd.overlap[1]:.1f} dB",
+            "" if bd.overlap is None else f"{bd.overlap[0]:.1f}-{bd.overlap[1]:.1f}",
             f"{100 * bd.overlap_share:.0f} %",
             _by_image(bd, bd_rates),
         )
@@ -134,7 +94,7 @@ def _by_image(mean: BDRate, bd_rates: Sequence[BDRate]) -> str:
     ]
     if not own:
         return ""
-    return f"{percent(sum(own) / len(own))} ({min(own):+.0f} to {max(own):+.0f})"
+    return f"{sum(own) / len(own):+.1f} ({min(own):+.0f} to {max(own):+.0f})"
 
 
 def percent(value: float | None) -> str:
