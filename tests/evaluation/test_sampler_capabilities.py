@@ -26,6 +26,7 @@ from toolkit_evaluation.samplers.bench import synthetic_levels
 
 PLUGIN = Path(optional_samples_plugin.__file__)
 REGISTRY = """
+shipped: false
 presets:
   flat: {codec: flat, sweep: [50]}
   jpeg: {codec: jpeg, sweep: [50]}

@@ -131,8 +131,8 @@ def test_check_finds_nothing_wrong_with_what_is_built_in(
     [
         ("sampler", '"lazy_class:X"', "lazy_class:X is no subclass of Sampler"),
         ("sampler", '"nowhere_at_all:X"', "can't be loaded: No module named"),
-        ("metric", '"lazy_bomb:X"', "RuntimeError: two lines, told as one"),
-        ("metric", '"lazy_exit:X"', "SystemExit: 3"),
+        ("metric", '"lazy_bomb:X"', "can't be loaded: RuntimeError: two lines, told as one"),
+        ("metric", '"lazy_exit:X"', "can't be loaded: SystemExit: 3"),
         (
             "entropy model",
             '"toolkit_plugins.pln.vae:VAE", codec="lazy_class:X"',

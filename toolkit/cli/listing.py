@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from toolkit.cli import print_json
 from toolkit.cli.columns import print_columns
 from toolkit.errors import UnknownName, UsageError
-from toolkit.option_docs import option_docs
-from toolkit.plugin.specs import CodecSpec
 
 if TYPE_CHECKING:
     from toolkit.option_docs import OptionDoc
@@ -41,6 +39,8 @@ def print_specs(
         UnknownName: nothing has this name.
         UsageError: options are wanted, and no name was given.
     """
+    from toolkit.option_docs import option_docs
+
     if options is not None and name is None:
         raise UsageError("--options is told of one: name it")
     if name is not None and name not in table:
@@ -70,6 +70,8 @@ def _record(spec: Spec) -> dict[str, Any]:
 
 
 def _state(spec: Spec) -> str:
+    from toolkit.plugin.specs import CodecSpec
+
     absent = spec.missing()
     if not absent:
         reason = spec.unavailable_reason() if isinstance(spec, CodecSpec) else ""
