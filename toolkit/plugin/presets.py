@@ -6,11 +6,11 @@
       pln-isgs:
         summary: importance sampling on level 2, greedy on level 1
         codec: pln
-        options: {level2: {sampler: importance}, level1: {sampler: greedy}}
+        options: {levels: {default: {sampler: greedy}, level2: {sampler: importance}}}
         sweep: [0, 0.25, 0.5, 0.75, 1]
       pln-isgs-fast:
         extends: pln-isgs            # options are merged, key by key
-        options: {level1: {bits: 8}}
+        options: {levels: {level1: {bits: 8}}}
 
 Unknown keys are errors with file, line and the nearest name. Looked for at ``--registry``,
 ``$TOOLKIT_REGISTRY``, ``registry.yaml`` here or in a folder above, and beside the package.
