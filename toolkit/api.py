@@ -22,8 +22,9 @@ def load(
     plugins: Plugins | None = None,
     registry: str | Path | None = None,
 ) -> Codec:
-    """The codec of a preset; ``options`` are dotted, as in ``{"levels.level1.bits": 10}``; ``device`` is
-    where its networks run: ``cpu``, ``cuda``, ``mps``, or ``auto`` for a GPU where there is one.
+    """The codec of a preset; ``options`` are dotted, as in ``{"levels.level1.bits": 10}``;
+    ``device`` is where its networks run: ``cpu``, ``cuda``, ``mps``, or ``auto`` for a GPU where
+    there is one.
 
     Raises UnknownName or UsageError for names and options that aren't right, and MissingError
     for what isn't installed.
