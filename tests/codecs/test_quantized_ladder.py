@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from random_models import picture
-from training_runs import make_photos, recipe, trainer
+from training_runs import SMALL_DEEP, make_photos, recipe, trainer
 
 from toolkit.codec.base import Codec
 from toolkit.errors import InputError
@@ -22,18 +22,6 @@ from toolkit.training.recipe import Recipe
 from toolkit_plugins.deep.quantized import symbol_bits
 from toolkit_plugins.hyperprior.parameter_check import Mismatch
 
-SMALL: dict[str, Any] = {
-    "top": 3,
-    "middle": [3, 4],
-    "fine": [3, 4],
-    "width4": 48,
-    "width8": 192,
-    "width16": 48,
-    "width32": 8,
-    "hidden16": 8,
-    "hidden": 8,
-}
-
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
@@ -41,12 +29,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     photos = make_photos(tmp_path_factory.mktemp("photos"))
     out = tmp_path_factory.mktemp("runs")
     schedule = {"steps": 2, "warmup": 1, "phases": [{"until": 1, "crop": 64, "batch": 1}]}
-    first = recipe(photos, model="deep-pln", options=SMALL, schedule=schedule)
+    first = recipe(photos, model="deep-pln", options=SMALL_DEEP, schedule=schedule)
     start = trained(first, out / "ladder")
     second = recipe(
         photos,
         model="deep-pln-quantized",
-        options=SMALL,
+        options=SMALL_DEEP,
         schedule=schedule,
         start={"weights": str(start)},
     )
@@ -130,7 +118,9 @@ def test_twin_begins_with_the_ladders_weights_and_not_the_reverse(
     weights: dict[str, Path], tmp_path: Path
 ) -> None:
     photos = make_photos(tmp_path)
-    plan = recipe(photos, model="deep-pln", options=SMALL, start={"weights": str(weights["twin"])})
+    plan = recipe(
+        photos, model="deep-pln", options=SMALL_DEEP, start={"weights": str(weights["twin"])}
+    )
     with pytest.raises(InputError, match="another kind of model"):
         trainer(plan, tmp_path / "out")
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from training_runs import SMALL_DEEP
 
 import toolkit
 from toolkit.entropy_model import network as networks
@@ -35,17 +36,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "linear": True,
     },
     "vae": {"widths": [6, 8, 10], "level1_channels": 6},
-    "deep-pln": {
-        "top": 3,
-        "middle": [3, 4],
-        "fine": [3, 4],
-        "width4": 48,
-        "width8": 192,
-        "width16": 48,
-        "width32": 8,
-        "hidden16": 8,
-        "hidden": 8,
-    },
+    "deep-pln": SMALL_DEEP,
     "tiny": {"width": 8, "channels": [2, 3, 4]},
 }
 TOO_SMALL = {"pln": 96, "vae": 16, "deep-pln": 96, "tiny": 16}

@@ -16,6 +16,18 @@ from toolkit.training.recipe import Recipe
 
 SMALL = {"widths": [8, 8, 8], "level1_channels": 8, "level2_width": 8, "level2_channels": 4}
 
+SMALL_DEEP = {
+    "top": 3,
+    "middle": [3, 4],
+    "fine": [3, 4],
+    "width4": 48,
+    "width8": 192,
+    "width16": 48,
+    "width32": 8,
+    "hidden16": 8,
+    "hidden": 8,
+}
+
 
 def make_photos(folder: Path) -> Path:
     """Six small pictures in ``folder``."""
