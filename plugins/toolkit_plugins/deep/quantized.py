@@ -18,7 +18,7 @@ import hashlib
 import math
 import struct
 from collections.abc import Generator
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ from toolkit.entropy_model.tiles import gathered, whole_tile
 from toolkit.entropy_model.walk import Walk
 from toolkit.format.container import BadStream, Container, Stream
 from toolkit.format.errors import BadHeader
+from toolkit.format.limits import check_memory
 from toolkit.format.varint import Fields, varint
 from toolkit.format.weights import find_weights, load_weights
 from toolkit.options import Options
@@ -188,6 +189,7 @@ class QuantizedLadderCodec(ContainerCodec):
         steps = round(point * RATE_STEPS)
         with deterministic():
             network = load_quantized(self.spec.model, self.weights)
+            check_memory(rgb.shape[0], rgb.shape[1], partial(network.memory, encoding=True))
             levels, shown = network.quantize(rgb, steps / RATE_STEPS)
         table, digest, parts = scale_table(), hashlib.blake2b(digest_size=HASH_BYTES), {}
         data = []
@@ -215,6 +217,7 @@ class QuantizedLadderCodec(ContainerCodec):
             given = self.weights
         weights = weights_of_file(container, given, self.spec.model.weights_folder)
         network = load_quantized(self.spec.model, weights.path)
+        check_memory(container.height, container.width, network.memory)
         rate, expected, streams = _streams(container, network.model.depth)
         table, digest = scale_table(), hashlib.blake2b(digest_size=HASH_BYTES)
         with deterministic():

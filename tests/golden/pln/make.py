@@ -16,8 +16,8 @@ LEVELS = {
 SAMPLERS = (
     "importance", "greedy", "irec", "ordered", "poisson", "rejection", "harsha", "astar",
 )  # fmt: skip
-OF_SAMPLERS = (("RGB", (1, 1)), ("L", (17, 31)), ("RGBA", (129, 255)))
-LARGE = (("RGB", (129, 255)), ("L", (512, 768)))
+OF_SAMPLERS = (("RGB", (1, 1)), ("L", (17, 31)), ("RGBA", (33, 65)))
+LARGE = (("RGB", (129, 255)), ("RGBA", (129, 255)), ("L", (512, 768)))
 """Of the size of a Kodak picture, the last."""
 PICTURES = (("RGB", (1, 1)), ("L", (17, 31)), ("RGBA", (64, 64)), ("RGB", (65, 130)))
 OPTIONS = {
