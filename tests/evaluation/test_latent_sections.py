@@ -88,8 +88,10 @@ def test_levels_of_the_pln_are_what_it_codes():
     levels = codec.latent_levels(pixels, 0.4)
     assert [found.name for found in levels] == ["level2", "level1"]
     assert levels[0].sample.shape[0] < levels[1].sample.shape[0]
-    for found, (_, d, r) in zip(levels, codec.targets(pixels, 0.4), strict=True):
-        assert channel_bits(found).sum() == pytest.approx(kl_bits(d, r).sum(), rel=1e-4)
+    for found, target in zip(levels, codec.targets(pixels, 0.4), strict=True):
+        assert channel_bits(found).sum() == pytest.approx(
+            kl_bits(target.d, target.r).sum(), rel=1e-4
+        )
         for name in ("prior_mean", "prior_scale", "posterior_mean", "posterior_scale"):
             assert getattr(found, name).shape == found.sample.shape
             assert getattr(found, name).dtype == np.float32

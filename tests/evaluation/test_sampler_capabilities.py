@@ -106,5 +106,7 @@ def test_who_can_do_what():
 def test_synthetic_ladders_of_any_depth(depth):
     names = [f"part{number}" for number in range(depth)]
     levels = synthetic_levels(2.0, names)
-    assert [name for name, _, _ in levels] == names
-    assert [d.shape for _, d, _ in levels] == [(24, 8, 12), (24, 16, 24), (128, 32, 48)][-depth:]
+    assert [level.name for level in levels] == names
+    assert [level.d.shape for level in levels] == [(24, 8, 12), (24, 16, 24), (128, 32, 48)][
+        -depth:
+    ]

@@ -152,26 +152,28 @@ def test_samplers_that_fill_nothing_keep_to_a_budget(weights: Path) -> None:
 def test_theory_is_the_sum_over_all_levels(weights: Path) -> None:
     encoder, pixels = codec(weights), picture(64, 72)
     targets = encoder.targets(pixels, 0.5)
-    assert [name for name, _, _ in targets] == LEVELS
-    assert [d.shape for _, d, _ in targets] == [(2, 8, 9), (3, 8, 9), (4, 8, 9)]
-    total = sum(float(kl_bits(d, r).sum()) for _, d, r in targets)
+    assert [target.name for target in targets] == LEVELS
+    assert [target.d.shape for target in targets] == [(2, 8, 9), (3, 8, 9), (4, 8, 9)]
+    total = sum(float(kl_bits(target.d, target.r).sum()) for target in targets)
     bound = encoder.theoretical(pixels, 0.5)
     assert bound is not None
     assert bound.bits == pytest.approx(total + 2 * np.log2(total + 1))
     assert bound.pixels.shape == pixels.shape
     encoded = encoder.encode(pixels, 0.5)
-    assert encoded.kl_bits["level3"] == pytest.approx(float(kl_bits(*targets[0][1:]).sum()))
+    assert encoded.kl_bits["level3"] == pytest.approx(
+        float(kl_bits(targets[0].d, targets[0].r).sum())
+    )
 
 
 def test_latent_levels_are_the_targets_in_the_networks_units(weights: Path) -> None:
     encoder, pixels = codec(weights), picture(64, 72)
     levels = encoder.latent_levels(pixels, 0.5)
     assert [level.name for level in levels] == LEVELS
-    for level, (_, d, r) in zip(levels, encoder.targets(pixels, 0.5), strict=True):
+    for level, target in zip(levels, encoder.targets(pixels, 0.5), strict=True):
         assert (level.prior_scale > 0).all()
         own = (level.posterior_mean - level.prior_mean) / level.prior_scale
-        np.testing.assert_allclose(own, d, rtol=1e-3, atol=1e-4)
-        np.testing.assert_allclose(level.posterior_scale / level.prior_scale, r, rtol=1e-4)
+        np.testing.assert_allclose(own, target.d, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(level.posterior_scale / level.prior_scale, target.r, rtol=1e-4)
         errors = (level.sample - level.posterior_mean) / level.posterior_scale
         assert 0.7 < float(errors.std()) < 1.3
 

@@ -243,7 +243,8 @@ def real_levels() -> list[tuple[np.ndarray, np.ndarray]]:
     levels = []
     for point in (0.0, 0.5, 1.0):
         picture = np.stack(planes, 2).clip(0, 255).astype(np.uint8)
-        for _, d, r in codec.targets(picture, point):
+        for target in codec.targets(picture, point):
+            d, r = target.d, target.r
             m, s = refined_prior(d, r)
             levels += [(d, r), ((d - m) / s, r / s)]
     return levels

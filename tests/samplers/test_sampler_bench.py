@@ -15,6 +15,7 @@ from toolkit.format.errors import BadStream
 from toolkit.options import Options
 from toolkit.sampling.contract import Array, CodedSample, Sampler, kl_bits
 from toolkit.sampling.figure_of_merit import excess_bits, figure_of_merit, log_weight_bits
+from toolkit.sampling.ladder import Target
 from toolkit_evaluation.data.synthetic import synthetic_level
 from toolkit_evaluation.samplers.bench import bench_levels, synthetic_levels
 
@@ -50,7 +51,7 @@ def test_exact_samples_have_no_excess_and_narrow_ones_less_than_none():
     for lean in (1.0, 0.5, 0.0):
         sampler = SendsItAll(Options())
         sampler.lean = lean
-        row = bench_levels({"one": sampler}, [("one", d, r)], seed=1)
+        row = bench_levels({"one": sampler}, [Target("one", d, r)], seed=1)
         merits.append(row["excess_percent"])
     assert abs(merits[0]) < 2
     assert merits[0] > merits[1] > merits[2]
@@ -58,11 +59,12 @@ def test_exact_samples_have_no_excess_and_narrow_ones_less_than_none():
 
 def test_rows_add_up_over_levels():
     sampler = SendsItAll(Options())
-    levels = [("a", *synthetic_level((2, 9, 8))), ("b", *synthetic_level((3, 12, 10)))]
+    shapes = {"a": (2, 9, 8), "b": (3, 12, 10)}
+    levels = [Target(name, *synthetic_level(shape)) for name, shape in shapes.items()]
     row = bench_levels({"a": sampler, "b": sampler}, levels, seed=1)
     assert row["bits"] == 32 * (2 * 72 + 3 * 120)
     assert row["side_bits"] == 6
-    assert row["kl_bits"] == pytest.approx(sum(kl_bits(d, r).sum() for _, d, r in levels))
+    assert row["kl_bits"] == pytest.approx(sum(kl_bits(one.d, one.r).sum() for one in levels))
     assert row["j_percent"] == pytest.approx(row["rate_percent"] + row["excess_percent"])
     assert row["encode_s"] > 0
     assert row["decode_s"] > 0
@@ -80,7 +82,8 @@ def test_log_weight_averages_to_the_divergence():
 
 
 def test_synthetic_levels_resemble_those_of_networks():
-    (_, d2, _), (_, d1, r1) = synthetic_levels(5.0)
+    upper, lower = synthetic_levels(5.0)
+    d2, d1, r1 = upper.d, lower.d, lower.r
     assert d2.size < d1.size / 10
     rates = kl_bits(d1, r1).mean(axis=(1, 2))
     assert 0.5 < rates.mean() < 0.9

@@ -12,9 +12,9 @@ from toolkit import hookimpl
 from toolkit.codec.base import Codec, Decoded, DecodeSettings, Encoded
 from toolkit.options import Options
 from toolkit.plugin.specs import CodecSpec
-from toolkit.sampling.capabilities import Level
 from toolkit.sampling.choice import SamplerChoice
 from toolkit.sampling.contract import Sampler
+from toolkit.sampling.ladder import Target
 from toolkit.sampling.randomness import SharedRandom
 
 if TYPE_CHECKING:
@@ -45,15 +45,16 @@ class Flat(Codec):
     def _choice(self) -> SamplerChoice:
         return SamplerChoice.from_options(self.plugins, self.options.sampler, "sampler")
 
-    def targets(self, pixels: Pixels, point: float) -> list[Level]:
+    def targets(self, pixels: Pixels, point: float) -> list[Target]:
         d = np.ascontiguousarray(pixels.transpose(2, 0, 1) / np.float32(128) - 1, np.float32)
-        return [("only", d, np.full_like(d, 0.5))]
+        return [Target("only", d, np.full_like(d, 0.5))]
 
     def encode_pixels(self, pixels: Pixels, point: float) -> Encoded:
         if self.options.coding == "plain":
             return Encoded(pixels.tobytes())
-        ((name, d, r),) = self.targets(pixels, point)
-        return Encoded(self.samplers()[name].encode(d, r, SharedRandom(0, 0)).data)
+        (target,) = self.targets(pixels, point)
+        sampler = self.samplers()[target.name]
+        return Encoded(sampler.encode(target.d, target.r, SharedRandom(0, 0)).data)
 
     def decode(self, data: bytes, settings: DecodeSettings = DecodeSettings()) -> Decoded:
         raise NotImplementedError("the bench decodes levels, not files")

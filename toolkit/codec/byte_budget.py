@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 
-from toolkit.sampling.capabilities import FitsBytes
+from toolkit.sampling.capabilities import FitsBytes, with_guesses
 from toolkit.sampling.contract import Array, CodedSample, Sampler
 from toolkit.sampling.randomness import SharedRandom
+from toolkit.sampling.rate_prediction import Ints8
 
 Left = Callable[[Mapping[str, bytes]], int]
 """Bytes that a file of these streams, by level, has left of its budget."""
@@ -26,6 +28,11 @@ class _Noted(Sampler):
 
     def decode(self, data: bytes, shape: tuple[int, int, int], random: SharedRandom) -> Array:
         return self.inner.decode(data, shape, random)
+
+    def with_guesses(self, guesses: Ints8) -> Sampler:
+        other = copy(self)
+        other.inner = with_guesses(self.inner, guesses)
+        return other
 
 
 class _Filling(_Noted):

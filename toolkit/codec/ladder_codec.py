@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from toolkit.plugin.specs import CodecSpec, EntropyModelSpec
     from toolkit.sampling.contract import Sampler
     from toolkit.sampling.ladder import EncodeLadder, Target
+    from toolkit.sampling.rate_prediction import RateWalk
 
 DEFAULT = "default"
 DEFAULT_SAMPLER = {"sampler": "trellis"}
@@ -174,15 +175,20 @@ class LadderCodec(ContainerCodec):
 
     # -- what coding could be ----------------------------------------------------
 
-    def targets(self, pixels: Pixels, point: float) -> list[tuple[str, Any, Any]]:
-        """(level, d, r) of each level, top first, each given a plain sample of those above."""
+    def targets(self, pixels: Pixels, point: float) -> list[Target]:
+        """Of each level, top first, each given a plain sample of those above."""
         from toolkit.codec.base import as_rgb
 
-        found, _ = self._sampled(as_rgb(pixels), point)
-        return [(t.name, t.d, t.r) for t in found]
+        return self._sampled(as_rgb(pixels), point)[0]
 
     def _sampled(self, rgb: Pixels, point: float) -> tuple[list[Target], Pixels]:
-        return sample_ladder(self._ladder(self.network(), rgb, point), self.options.seed)
+        rates = self._rates(self.weights, _rate(point))
+        return sample_ladder(self._ladder(self.network(), rgb, point), self.options.seed, rates)
+
+    def _rates(self, weights: Path, rate: float) -> RateWalk | None:
+        """What guesses the rates of a file's levels, where the weights have it."""
+        predictor = load_weights(weights).rates
+        return predictor.begin(rate) if predictor else None
 
     def theoretical_rgb(self, rgb: Pixels, point: float) -> Theoretical:
         targets, shown = self._sampled(rgb, point)
@@ -216,7 +222,8 @@ class LadderCodec(ContainerCodec):
             samplers = fill(samplers, lambda streams: room(payload_of(list(streams.values()))))
             worth = None  # a level that gets what others leave is coded, whatever it holds
         ladder = self._ladder(network, rgb, point)
-        coded = encode_ladder(ladder, samplers, self.options.seed, worth)
+        rates = self._rates(self.weights, _rate(point))
+        coded = encode_ladder(ladder, samplers, self.options.seed, worth, rates)
         streams = [None if level.skipped else level.coded.data for level in coded.levels]
         payload = payload_of(streams)
         parts: dict[str, float] = {}
@@ -266,7 +273,8 @@ class LadderCodec(ContainerCodec):
         ladder = network.decode(container.height, container.width, table.rate, shown)
         samplers = {name: level.choice.build() for name, level in levels.items()}
         streams = {name: level.data for name, level in levels.items()}
-        rgb, seconds = decode_ladder(ladder, samplers, streams, table.seed)
+        rates = self._rates(weights.path, table.rate)
+        rgb, seconds = decode_ladder(ladder, samplers, streams, table.seed, rates)
         return Decoded(rgb, seconds, (shown, depth))
 
 

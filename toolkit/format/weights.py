@@ -3,7 +3,8 @@
 The metadata holds ``model`` (an entropy model's name), ``options`` (its options, JSON),
 ``objective`` (what it was trained for, JSON) and ``format`` (``FORMAT``). Tensors
 are int8 or float16 where that costs nothing (see ``toolkit.format.tensors``) and are widened on
-loading.
+loading. Those named ``rates.…`` are whole numbers of the rates' prediction
+(``toolkit.sampling.rate_prediction``).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from toolkit.errors import InputError, MissingError
 from toolkit.format.errors import OtherModel
 from toolkit.format.files import write_bytes_atomically
 from toolkit.format.tensors import pack, unpack
+from toolkit.sampling.rate_prediction import PREFIX, RatePredictor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +44,9 @@ class Weights:
     """8 bytes over architecture and tensors: in every coded file, so that a decoder with other
     weights says so before it decodes."""
     tensors: dict[str, Tensor]
+    """Of the model."""
+    rates: RatePredictor | None = None
+    """What guesses the rates of its latent elements, if it was trained."""
 
 
 def write_weights(
@@ -60,15 +65,39 @@ def write_weights(
         objective: what it was trained for.
         state: its tensors, as ``state_dict`` has them.
     """
-    from safetensors.torch import save
-
     metadata = {
         "format": FORMAT,
         "model": model,
         "options": json.dumps(options, sort_keys=True),
         "objective": json.dumps(objective, sort_keys=True),
     }
-    written = save(pack(state), metadata)  # whose metadata is in a random order
+    _write(path, metadata, pack(state))
+
+
+def write_weights_with_rates(source: Path, path: Path, rates: Mapping[str, Tensor]) -> None:
+    """Write a copy of a weights file with other, or first, tensors of the rates' prediction.
+
+    Arguments:
+        source: the weights file.
+        path: the copy; replaced where it is there.
+        rates: what ``RateNetwork.tensors`` returns.
+
+    Raises what ``load_weights`` does.
+    """
+    from safetensors import safe_open
+
+    load_weights(source)
+    with safe_open(source, framework="pt") as file:
+        names = [name for name in file.keys() if not name.startswith(PREFIX)]  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in names}
+        metadata = {**file.metadata(), "format": FORMAT}
+    _write(path, metadata, {**tensors, **{PREFIX + name: rates[name] for name in rates}})
+
+
+def _write(path: Path, metadata: Mapping[str, str], tensors: dict[str, Tensor]) -> None:
+    from safetensors.torch import save
+
+    written = save(tensors, dict(metadata))  # whose metadata is in a random order
     header, start = _header(written)
     entries = {**header, "__metadata__": dict(sorted(metadata.items()))}
     text = json.dumps(entries, separators=(",", ":")).encode()
@@ -136,7 +165,14 @@ def load_weights(path: Path) -> Weights:
         options, objective = (json.loads(metadata[key]) for key in ("options", "objective"))
         if not isinstance(options, dict) or not isinstance(objective, dict):
             raise ValueError("options and objective must be mappings")
-        return Weights(path, metadata["model"], options, objective, digest, unpack(tensors))
+        rates = {
+            name.removeprefix(PREFIX): tensors.pop(name).numpy()
+            for name in list(tensors)
+            if name.startswith(PREFIX)
+        }
+        predictor = RatePredictor.from_tensors(rates)
+        state = unpack(tensors)
+        return Weights(path, metadata["model"], options, objective, digest, state, predictor)
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         text = " ".join(str(error).split())
         raise InputError(f"{path}: not a weights file of the toolkit ({text})") from None

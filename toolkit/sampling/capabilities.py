@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
 
 from toolkit.sampling.contract import Array, CodedSample, Sampler
 from toolkit.sampling.randomness import SharedRandom
+from toolkit.sampling.rate_prediction import Ints8
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Pixels = NDArray[np.uint8]
+    from toolkit.sampling.ladder import Target
 
-Level = tuple[str, Array, Array]
-"""A level's name, d and r (C, H, W) in units of its prior."""
+    Pixels = NDArray[np.uint8]
 
 
 # -- of samplers ------------------------------------------------------------------
@@ -33,6 +33,27 @@ class FitsBytes(Protocol):
         Raises UsageError where no stream is so short.
         """
         ...
+
+
+@runtime_checkable
+class TakesGuesses(Protocol):
+    """A sampler whose stream is shorter where it is known about how many bits elements take."""
+
+    def with_guesses(self, guesses: Ints8) -> Sampler:
+        """The same for a level of whose rates there are guesses.
+
+        Arguments:
+            guesses: int8 (C, H, W), in steps of 1/8 octave (``toolkit.sampling.rate_prediction``):
+                the same in the encoder and in the decoder.
+        """
+        ...
+
+
+def with_guesses(sampler: Sampler, guesses: Ints8 | None) -> Sampler:
+    """The sampler with the guesses, if there are any and it takes them."""
+    if guesses is None or not isinstance(sampler, TakesGuesses):
+        return sampler
+    return sampler.with_guesses(guesses)
 
 
 @runtime_checkable
@@ -76,7 +97,7 @@ class SendsSamples(Protocol):
         """Level name -> sampler, top level first."""
         ...
 
-    def targets(self, pixels: Pixels, point: float) -> list[Level]:
+    def targets(self, pixels: Pixels, point: float) -> list[Target]:
         """The levels of an image, top level first, each given a plain sample of those above.
 
         Arguments:

@@ -13,14 +13,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from toolkit.sampling.capabilities import with_guesses
 from toolkit.sampling.contract import Array, CodedSample, Sampler, kl_bits
 from toolkit.sampling.figure_of_merit import log_weight_bits
 from toolkit.sampling.randomness import SharedRandom
+from toolkit.sampling.rate_prediction import Ints8, RateWalk
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,6 +43,8 @@ class Target:
     """(C, H, W)"""
     r: Array
     """(C, H, W), positive"""
+    guesses: Ints8 | None = None
+    """Of the elements' rates, int8 (C, H, W), in steps of 1/8 octave; None: none are made."""
 
 
 EncodeLadder = Generator[Target, Array, "Callable[[], Pixels]"]
@@ -76,6 +80,7 @@ def encode_ladder(
     samplers: Mapping[str, Sampler],
     seed: int,
     worth: float | None = None,
+    rates: RateWalk | None = None,
 ) -> CodedLadder:
     """Code every level with its sampler.
 
@@ -84,6 +89,7 @@ def encode_ladder(
     Arguments:
         worth: Nothing is sent of a level where that costs the evidence lower bound fewer bits than
             this, against an exact sample for its KL divergence; None: all are sent.
+        rates: Guesses each level's rates; None: samplers are told none.
     """
     levels: list[CodedLevel] = []
     seconds = 0.0
@@ -97,7 +103,11 @@ def encode_ladder(
             coded = CodedSample(b"", np.zeros_like(target.d))
         else:
             random = _random(seed, len(levels))
-            coded = samplers[target.name].encode_in_place(target.d, target.r, random)
+            guesses = None if rates is None else rates.octaves(_shape(target))
+            sampler = with_guesses(samplers[target.name], guesses)
+            coded = sampler.encode_in_place(target.d, target.r, random)
+        if rates is not None:
+            rates.add(coded.values)
         seconds += time.perf_counter() - start
         levels.append(CodedLevel(target.name, coded, kl, skipped))
         return coded.values
@@ -110,6 +120,7 @@ def decode_ladder(
     samplers: Mapping[str, Sampler],
     streams: Mapping[str, bytes | None],
     seed: int,
+    rates: RateWalk | None = None,
 ) -> tuple[Pixels, float]:
     """Decode every level; returns the pixels and the seconds that the samplers took.
 
@@ -127,7 +138,11 @@ def decode_ladder(
         if data is None:
             values = np.zeros(shape, np.float32)
         else:
-            values = samplers[name].decode(data, shape, _random(seed, depth))
+            guesses = None if rates is None else rates.octaves(shape)
+            sampler = with_guesses(samplers[name], guesses)
+            values = sampler.decode(data, shape, _random(seed, depth))
+        if rates is not None:
+            rates.add(values)
         seconds += time.perf_counter() - start
         depth += 1
         return values
@@ -135,13 +150,19 @@ def decode_ladder(
     return _run(ladder, code), seconds
 
 
-def sample_ladder(ladder: EncodeLadder, seed: int) -> tuple[list[Target], Pixels]:
+def sample_ladder(
+    ladder: EncodeLadder, seed: int, rates: RateWalk | None = None
+) -> tuple[list[Target], Pixels]:
     """A plain posterior sample of every level: the targets on the way, and the pixels."""
     targets: list[Target] = []
 
     def code(target: Target) -> Array:
-        targets.append(target)
-        return posterior_sample(target, seed, len(targets) - 1)
+        guesses = None if rates is None else rates.octaves(_shape(target))
+        targets.append(replace(target, guesses=guesses))
+        sample = posterior_sample(target, seed, len(targets) - 1)
+        if rates is not None:
+            rates.add(sample)
+        return sample
 
     return targets, _run(ladder, code)()
 
@@ -157,6 +178,11 @@ def theoretical_bits(targets: list[Target]) -> float:
     """KL + 2 log2(KL + 1), in bits (Harsha et al. 2007, as in section 4.2 of the thesis)."""
     kl = sum(_total_kl_bits(target) for target in targets)
     return kl + 2 * math.log2(kl + 1)
+
+
+def _shape(target: Target) -> Shape:
+    channels, height, width = target.d.shape
+    return channels, height, width
 
 
 def _total_kl_bits(target: Target) -> float:

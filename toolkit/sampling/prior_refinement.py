@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from toolkit.format.errors import BadStream
-from toolkit.sampling.capabilities import CountsIndices, FitsBytes
+from toolkit.sampling.capabilities import CountsIndices, FitsBytes, with_guesses
 from toolkit.sampling.coding.bits import BitReader, BitWriter, Ints
 from toolkit.sampling.contract import Array, CodedSample, OptionsT, Sampler, kl_bits
 from toolkit.sampling.randomness import SharedRandom
+from toolkit.sampling.rate_prediction import Ints8
 
 MEAN_STEPS = 32
 """Steps of the mean in one prior's scale."""
@@ -57,6 +58,10 @@ class PriorRefined(Sampler[OptionsT]):
     def identity(self) -> dict[str, Any]:
         """Of the sampler behind it."""
         return self.inner.identity()
+
+    def with_guesses(self, guesses: Ints8) -> Sampler[OptionsT]:
+        """See ``TakesGuesses``."""
+        return type(self)(with_guesses(self.inner, guesses))
 
     def encode(self, d: Array, r: Array, random: SharedRandom) -> CodedSample:
         """See ``Sampler.encode``."""

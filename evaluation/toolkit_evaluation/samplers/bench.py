@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Protocol
 
-from toolkit.sampling.capabilities import Level, SendsSamples
+from toolkit.sampling.capabilities import SendsSamples, with_guesses
 from toolkit.sampling.contract import Array, Sampler
 from toolkit.sampling.figure_of_merit import figure_of_merit
+from toolkit.sampling.ladder import Target
 from toolkit.sampling.randomness import SharedRandom
 from toolkit_evaluation.data.synthetic import synthetic_level
 from toolkit_evaluation.metrics.fidelity import psnr
@@ -71,7 +72,7 @@ def synthetic_levels(
     seed: int = 0,
     width: int = 768,
     height: int = 512,
-) -> list[Level]:
+) -> list[Target]:
     """Levels in the manner of a ladder, for an image of so many pixels.
 
     Arguments:
@@ -79,17 +80,17 @@ def synthetic_levels(
         names: Of the levels, top level first. The last has 128 channels, a position for each
             16 x 16 pixels; each above has 24, half as many positions a side, a third of the rate.
     """
-    levels: list[Level] = []
+    levels: list[Target] = []
     for above, name in enumerate(reversed(names)):
         side, channels, top = 16 << above, 24 if above else 128, point / 3**above
         shape = (channels, -(-height // side), -(-width // side))
         d, r = synthetic_level(shape, top=top, bottom=top / 2000, seed=seed)
-        levels.insert(0, (name, d, r))
+        levels.insert(0, Target(name, d, r))
     return levels
 
 
 def bench_levels(
-    samplers: Mapping[str, Sampler], levels: Iterable[Level], seed: int, repeat: int = 1
+    samplers: Mapping[str, Sampler], levels: Iterable[Target], seed: int, repeat: int = 1
 ) -> Record:
     """Figures of one coding of all ``levels``: sums over them, the largest memory, and each level's
     own under ``levels``.
@@ -99,9 +100,10 @@ def bench_levels(
     """
     of_levels: list[Record] = []
     peaks = []
-    for depth, (name, d, r) in enumerate(levels):
-        figures, peak = _bench_level(samplers[name], d, r, SharedRandom(seed, depth), repeat)
-        of_levels.append({"level": name, **figures})
+    for depth, target in enumerate(levels):
+        sampler, random = samplers[target.name], SharedRandom(seed, depth)
+        figures, peak = _bench_level(sampler, target, random, repeat)
+        of_levels.append({"level": target.name, **figures})
         peaks.append(peak)
     row = _with_percentages({key: sum(one[key] for one in of_levels) for key in SUMS})
     row["peak_mb"] = max((peak for peak in peaks if peak is not None), default=None)
@@ -120,11 +122,13 @@ def _with_percentages(figures: Record) -> Record:
 
 
 def _bench_level(
-    sampler: Sampler, d: Array, r: Array, random: SharedRandom, repeat: int
+    sampler: Sampler, target: Target, random: SharedRandom, repeat: int
 ) -> tuple[dict[str, float], float | None]:
     """Figures that add up over levels, and the memory."""
+    d, r = target.d, target.r
     channels, height, width = d.shape
     _warm_up(sampler, d, r)
+    sampler = with_guesses(sampler, target.guesses)
     _give_back_memory()
     with PeakMemory() as before:
         pass

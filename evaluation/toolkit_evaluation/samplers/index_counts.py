@@ -40,10 +40,11 @@ def estimate_counts(
     for seed, (image, path) in enumerate(images.items()):
         pixels = as_pixels(path)
         for point in points:
-            for depth, (level, d, r) in enumerate(codec.targets(pixels, point)):
+            for depth, target in enumerate(codec.targets(pixels, point)):
+                level = target.name
                 if level in samplers:
                     random = SharedRandom(seed & 255, depth)
-                    found = samplers[level].count_indices(d, r, random)
+                    found = samplers[level].count_indices(target.d, target.r, random)
                     totals[level] = totals[level] + found if level in totals else found
         on_image(image)
     source = f"{len(images)} images, points {', '.join(f'{point:g}' for point in points)}"

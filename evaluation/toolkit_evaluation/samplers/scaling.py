@@ -55,7 +55,7 @@ def scaling_rows(
             row: Record = {"sampler": contender.label, "preset": contender.name, "side": side}
             samplers = contender.codec.samplers()
             levels = synthetic_levels(point, list(samplers), seed, side, side)
-            latents = row["latents"] = sum(d.size for _, d, _ in levels)
+            latents = row["latents"] = sum(level.d.size for level in levels)
             row |= bench_levels(samplers, levels, seed, repeat)
             row["encode_us"], row["decode_us"] = (
                 1e6 * row[key] / latents for key in ("encode_s", "decode_s")

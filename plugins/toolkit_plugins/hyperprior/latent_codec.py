@@ -200,12 +200,11 @@ class LatentCodec(ContainerCodec):
         bits = theoretical_bits(targets) + 8 * len(encode_hyper(latents.z, model.tables))
         return Theoretical(bits, sampled)
 
-    def targets(self, pixels: Pixels, point: float) -> list[tuple[str, Any, Any]]:
-        """The one level (y, d, r) that is sent as a sample. Raises UsageError where none is."""
+    def targets(self, pixels: Pixels, point: float) -> list[Target]:
+        """The one level, y, that is sent as a sample. Raises UsageError where none is."""
         self._require_samples()
         latents, work = self._work(self.model(float(np.float32(point))), as_rgb(pixels))
-        target = next(work.ladder(latents.y, _single(self.options.width)))
-        return [(target.name, target.d, target.r)]
+        return [next(work.ladder(latents.y, _single(self.options.width)))]
 
     def sampler_names(self) -> list[str]:
         """The sampler of y, if there is one."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 from functools import cache
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,8 @@ FINEST = 2
 """Exponent of the smallest tiles that are chosen."""
 WORTH = 400.0
 """Bits of KL that a tile must hold: it takes two or three to say its rate."""
+WORTH_OF_GUESSED = 1600.0
+"""The same where the rates of elements are guessed and only errors are left to say."""
 QUIET = -5
 """Octaves of the cells that layout 2 doesn't code."""
 _ROUNDS = 10
@@ -46,10 +49,16 @@ _LONGEST_STEP = HIGHEST - LOWEST
 @cache
 def table() -> Ints:
     """``1/2 log2(1 + 2^x)`` for x from ``LOWEST`` to ``HIGHEST``, in units of 2^-24 bits."""
+    return exact_bits(1)
+
+
+def exact_bits(steps: int) -> Ints:
+    """``1/2 log2(1 + 2^x)`` for x from ``LOWEST`` to ``HIGHEST`` in steps of 1 / ``steps``, in
+    units of 2^-24 bits."""
     with localcontext(prec=40):  # decimal's logarithms are the same on every machine
-        unit = Decimal(2**RATE_BITS) / 2
-        steps = range(LOWEST, HIGHEST + 1)
-        exact = [(1 + Decimal(2) ** x).ln() / Decimal(2).ln() * unit for x in steps]
+        unit, two = Decimal(2**RATE_BITS) / 2, Decimal(2)
+        places = range(LOWEST * steps, HIGHEST * steps + 1)
+        exact = [(1 + two ** (Decimal(x) / steps)).ln() / two.ln() * unit for x in places]
         return np.array([int(value.to_integral_value()) for value in exact], np.int64)
 
 
@@ -82,7 +91,27 @@ class Profile:
 
     def tile_of(self) -> Ints:
         """Tile of each position, (H W)."""
-        return _tile_of(self.shape, self.exponent)
+        return tile_of_positions(self.shape, self.exponent)
+
+    @property
+    def members(self) -> NDArray[np.int64] | None:
+        """Elements that are coded, flat indices, increasing; None for all."""
+        coded = self.coded()
+        return None if coded.all() else np.flatnonzero(coded[:, self.tile_of()])
+
+    @property
+    def codes_any(self) -> bool:
+        """Whether any channel has a rate."""
+        return bool(self.used.any())
+
+    def rates(self, scale: int, places: int) -> Rates:
+        """Multiplied by ``scale 2^-places``."""
+        return Rates(self.cells() * scale >> places, self.tile_of())
+
+    def sent_bits(self) -> float:
+        """Of all elements at scale 1."""
+        count = np.bincount(self.tile_of(), minlength=len(self.tiles))
+        return int((self.cells() @ count).sum()) * 2.0**-RATE_BITS
 
     def write(self, out: BitWriter) -> None:
         """Used channels, their octaves, tiles by their neighbours.
@@ -103,11 +132,9 @@ class Profile:
         sorted_ = _rice(steps)[0] < _rice(octaves - middle)[0]
         out.write(sorted_, 1)
         out.write((int(octaves[0]) if sorted_ else middle) - LOWEST, _OCTAVE_FIELD)
-        _write_signed(out, steps if sorted_ else octaves - middle)
+        write_signed(out, steps if sorted_ else octaves - middle)
         out.write(self.exponent, _EXPONENT_FIELD)
-        if len(self.tiles) > 1:
-            grid = self.tiles.reshape(_grid(self.shape, self.exponent))
-            _write_signed(out, (grid - _expected(grid)).ravel())
+        tiles_written(out, self.tiles, self.shape, self.exponent)
 
     @classmethod
     def read(cls, reader: BitReader, shape: tuple[int, int, int], layout: int = 1) -> Profile:
@@ -117,25 +144,28 @@ class Profile:
         else:
             used = reader.read(1, shape[0]).astype(bool)
         sorted_, start = reader.number(1), reader.number(_OCTAVE_FIELD) + LOWEST
-        steps = _read_signed(reader, int(used.sum()))
+        steps = read_signed(reader, int(used.sum()))
         channels = np.zeros(shape[0], np.int64)
         channels[used] = start + (np.cumsum(steps) if sorted_ else steps)
         exponent = reader.number(_EXPONENT_FIELD)
-        rows, columns = _grid(shape, exponent)
-        tiles = np.zeros((rows, columns), np.int64)
-        if rows * columns > 1:
-            steps = _read_signed(reader, rows * columns).reshape(rows, columns)
-            for i, j in np.ndindex(rows, columns):
-                tiles[i, j] = steps[i, j] + _expected_at(tiles, i, j)
+        tiles = tiles_read(reader, shape, exponent)
         for octaves in (channels, tiles):
             if octaves.min() < LOWEST or octaves.max() > HIGHEST:
                 raise BadStream("trellis: a rate is off the scale")
-        return cls(shape, used, channels, exponent, tiles.ravel(), layout)
+        return cls(shape, used, channels, exponent, tiles, layout)
+
+
+class ElementRates(Protocol):
+    """Rates of a level's elements, in units of 2^-24 bits."""
+
+    def of(self, elements: Ints) -> Ints:
+        """Rates of elements, flat indices."""
+        ...
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Rates of a level's elements, in units of 2^-24 bits."""
+    """``ElementRates`` of cells."""
 
     cells: Ints
     """(C, T)"""
@@ -143,7 +173,7 @@ class Rates:
     """Tile of each position, (H W)."""
 
     def of(self, elements: Ints) -> Ints:
-        """Rates of elements, flat indices."""
+        """See ``ElementRates.of``."""
         channels, places = np.divmod(elements, len(self.tile_of))
         return self.cells[channels, self.tile_of[places]]
 
@@ -160,7 +190,7 @@ def choose_profile(
     Octaves are such that every channel's and every tile's sum comes out as it is; they are found
     by Newton steps on either in turn. Channels with less than ``least`` bits get no rate.
     """
-    count = np.bincount(_tile_of(shape, exponent), minlength=bits.shape[1]).astype(float)
+    count = np.bincount(tile_of_positions(shape, exponent), minlength=bits.shape[1]).astype(float)
     used = bits.sum(axis=1) >= least
     channels, tiles = np.zeros(len(bits)), np.zeros(bits.shape[1])
     if used.any():
@@ -194,12 +224,12 @@ def _without_quiet(profile: Profile) -> Profile:
     return replace(profile, used=used, channels=channels, tiles=np.clip(tiles, LOWEST, HIGHEST))
 
 
-def choose_exponent(bits: float, shape: tuple[int, int, int]) -> int:
+def choose_exponent(bits: float, shape: tuple[int, int, int], *, guessed: bool = False) -> int:
     """Of the smallest tiles that have ``WORTH`` bits each, on average; else of a single one, or,
     where a side has more positions than the largest tile, of the largest."""
-    exponent = FINEST
+    exponent, worth = FINEST, WORTH_OF_GUESSED if guessed else WORTH
     while exponent < _COARSEST and (tiles := tile_count(shape, exponent)) > 1:
-        if bits >= WORTH * tiles:
+        if bits >= worth * tiles:
             break
         exponent += 1
     return exponent
@@ -207,7 +237,7 @@ def choose_exponent(bits: float, shape: tuple[int, int, int]) -> int:
 
 def tile_count(shape: tuple[int, int, int], exponent: int) -> int:
     """How many tiles a level has."""
-    rows, columns = _grid(shape, exponent)
+    rows, columns = grid_of(shape[1:], exponent)
     return rows * columns
 
 
@@ -233,13 +263,33 @@ def _newton(
     return np.clip(at + step, LOWEST, HIGHEST)
 
 
-def _grid(shape: tuple[int, int, int], exponent: int) -> tuple[int, int]:
-    return -(-shape[1] >> exponent), -(-shape[2] >> exponent)
+def grid_of(sides: tuple[int, ...], exponent: int) -> tuple[int, int]:
+    """Rows and columns of tiles of that exponent on a map of these sides."""
+    return -(-sides[0] >> exponent), -(-sides[1] >> exponent)
 
 
-def _tile_of(shape: tuple[int, int, int], exponent: int) -> Ints:
+def tile_of_positions(shape: tuple[int, int, int], exponent: int) -> Ints:
+    """Tile of each position, (H W)."""
     rows, columns = np.arange(shape[1]) >> exponent, np.arange(shape[2]) >> exponent
-    return np.add.outer(rows * _grid(shape, exponent)[1], columns).ravel()
+    return np.add.outer(rows * grid_of(shape[1:], exponent)[1], columns).ravel()
+
+
+def tiles_written(out: BitWriter, tiles: Ints, shape: tuple[int, int, int], exponent: int) -> None:
+    """Octaves of tiles by their neighbours; nothing for a single one."""
+    if len(tiles) > 1:
+        grid = tiles.reshape(grid_of(shape[1:], exponent))
+        write_signed(out, (grid - _expected(grid)).ravel())
+
+
+def tiles_read(reader: BitReader, shape: tuple[int, int, int], exponent: int) -> Ints:
+    """What ``tiles_written`` wrote, (T)."""
+    rows, columns = grid_of(shape[1:], exponent)
+    tiles = np.zeros((rows, columns), np.int64)
+    if rows * columns > 1:
+        steps = read_signed(reader, rows * columns).reshape(rows, columns)
+        for i, j in np.ndindex(rows, columns):
+            tiles[i, j] = steps[i, j] + _expected_at(tiles, i, j)
+    return tiles.ravel()
 
 
 def _expected(grid: Ints) -> Ints:
@@ -255,7 +305,7 @@ def _expected_at(grid: Ints, i: int, j: int) -> int:
     return int(grid[i - 1, j] + grid[i, j - 1]) >> 1
 
 
-def _write_signed(out: BitWriter, values: Ints) -> None:
+def write_signed(out: BitWriter, values: Ints) -> None:
     """Rice's code of small numbers of either sign."""
     k = _rice(values)[1]
     folded = _folded(values)
@@ -274,7 +324,8 @@ def _folded(values: Ints) -> Ints:
     return np.where(values < 0, -2 * values - 1, 2 * values)
 
 
-def _read_signed(reader: BitReader, count: int) -> Ints:
+def read_signed(reader: BitReader, count: int) -> Ints:
+    """What ``write_signed`` wrote. Raises BadStream."""
     k = reader.number(_RICE_FIELD)
     folded = reader.unary(count) << k
     folded |= reader.read(k, count)

@@ -36,6 +36,7 @@ from toolkit.format.errors import BadStream
 from toolkit.options import Options
 from toolkit.sampling.contract import Array, CodedSample, Sampler, check_targets
 from toolkit.sampling.randomness import SharedRandom
+from toolkit.sampling.rate_prediction import Ints8
 from toolkit.threads import threads_allowed
 from toolkit_plugins.samplers.trellis import viterbi
 from toolkit_plugins.samplers.trellis.segments import Segment, Segments
@@ -59,9 +60,10 @@ class TrellisOptions(Options, frozen=True):
     """Elements that are coded together, at most; segments run in threads."""
     scale: Annotated[float, Meta(ge=0.05, le=4)] = 1.02
     """Bits sent per bit of KL: J is least a little above 1. Encoder only."""
-    layout: Annotated[int, Meta(ge=1, le=2)] = 1
+    layout: Annotated[int, Meta(ge=1, le=3)] = 1
     """Of the stream. 2: cells that hold next to nothing aren't coded and take the prior's mean,
-    as suits ladders of many levels; 1: they are searched, or take draws of the prior."""
+    as suits ladders of many levels; 1: they are searched, or take draws of the prior. 3: as 2,
+    with the rates that the weights guess for each element, where they do."""
 
 
 class Trellis(Sampler[TrellisOptions]):
@@ -71,6 +73,16 @@ class Trellis(Sampler[TrellisOptions]):
 
     threads: int | None = None
     """Threads; None for ``threads_allowed()``. No effect on the bytes."""
+    guesses: Ints8 | None = None
+    """Of the rates of the level that is coded, int8 (C, H, W), in steps of 1/8 octave."""
+
+    def with_guesses(self, guesses: Ints8) -> Trellis:
+        """See ``TakesGuesses``."""
+        if self.options.layout < 3:
+            return self
+        other = Trellis(self.options)
+        other.threads, other.guesses = self.threads, guesses
+        return other
 
     def encode(self, d: Array, r: Array, random: SharedRandom) -> CodedSample:
         """See ``Sampler.encode``."""
@@ -88,7 +100,7 @@ class Trellis(Sampler[TrellisOptions]):
 
     def decode(self, data: bytes, shape: tuple[int, int, int], random: SharedRandom) -> Array:
         """See ``Sampler.decode``."""
-        side, header = Side.read(data, shape, self.options.layout)
+        side, header = Side.read(data, shape, self.options.layout, self.guesses)
         return self._values(self._segments(shape, side, random), side, data[header:])
 
     def _encode(
@@ -97,7 +109,7 @@ class Trellis(Sampler[TrellisOptions]):
         check_targets(d, r)
         channels, height, width = d.shape
         options = self.options
-        side = choose_side(d, r, options.nu, options.scale, options.layout)
+        side = choose_side(d, r, options.nu, options.scale, options.layout, self.guesses)
         segments = self._segments((channels, height, width), side, random)
         if max_bytes is not None:
             side = self._fit(segments, side, max_bytes)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from toolkit.sampling.randomness import SharedRandom
 from toolkit_plugins.samplers.trellis import viterbi
-from toolkit_plugins.samplers.trellis.rates import Rates
+from toolkit_plugins.samplers.trellis.rates import ElementRates
 from toolkit_plugins.samplers.trellis.table import OFFSET_BITS, OFFSET_STEP_BITS
 
 _ORDER, _OFFSETS, _ROTATION = 0, 1, 2
@@ -76,7 +76,7 @@ class Segments:
         elements = elements[elements < self.elements]
         return elements if self.members is None else self.members[elements]
 
-    def segment(self, number: int, rates: Rates, nu: int) -> Segment:
+    def segment(self, number: int, rates: ElementRates, nu: int) -> Segment:
         """Segment ``number`` by its elements' rates.
 
         The first state is made of the bits that the first elements would send, up to nu of them: so
@@ -88,7 +88,7 @@ class Segments:
         sends, free, bits = _emissions(rates.of(elements), nu)
         return Segment(elements, steps.astype(np.int64) << OFFSET_STEP_BITS, sends, free, bits)
 
-    def total(self, rates: Rates, nu: int) -> int:
+    def total(self, rates: ElementRates, nu: int) -> int:
         """Bits of all segments."""
         numbers = range(self.count)
         return sum(_emissions(rates.of(self.indices(number)), nu)[2] for number in numbers)

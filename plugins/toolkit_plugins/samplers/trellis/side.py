@@ -10,16 +10,20 @@ from numpy.typing import NDArray
 from toolkit.format.errors import BadStream
 from toolkit.sampling.coding.bits import BitReader, BitWriter
 from toolkit.sampling.contract import Array, kl_bits
+from toolkit.sampling.rate_prediction import Ints8
+from toolkit_plugins.samplers.trellis.corrections import (
+    Corrections,
+    choose_corrections,
+)
 from toolkit_plugins.samplers.trellis.rates import (
     FINEST,
+    ElementRates,
     Profile,
-    Rates,
     choose_exponent,
     choose_profile,
     sums_of_tiles,
     tile_count,
 )
-from toolkit_plugins.samplers.trellis.viterbi import RATE_BITS
 
 SCALE_BITS = 20
 """The common scale of all rates is a multiple of 2^-20, below 16."""
@@ -39,8 +43,8 @@ _LEAST_BITS = 0.25
 class Side:
     """What is sent beside the bits that are searched for."""
 
-    profile: Profile
-    """Rates of the cells."""
+    profile: Profile | Corrections
+    """Rates of the cells, or of elements that are guessed."""
     scale: int
     """All rates are multiplied by ``scale 2^-20``."""
     places: NDArray[np.int64]
@@ -55,15 +59,11 @@ class Side:
     def members(self) -> NDArray[np.int64] | None:
         """Elements that are coded, flat indices, increasing; None for all. The values of others are
         0, but for their shifts."""
-        coded = self.profile.coded()
-        if coded.all():
-            return None
-        return np.flatnonzero(coded[:, self.profile.tile_of()])
+        return self.profile.members
 
-    def rates(self) -> Rates:
+    def rates(self) -> ElementRates:
         """Of the elements."""
-        cells = self.profile.cells() * self.scale >> SCALE_BITS
-        return Rates(cells, self.profile.tile_of())
+        return self.profile.rates(self.scale, SCALE_BITS)
 
     def shifts_of(self, elements: NDArray[np.int64]) -> NDArray[np.float32] | np.float32:
         """By how much elements are moved, flat indices."""
@@ -78,7 +78,7 @@ class Side:
 
     def write(self) -> bytes:
         """A whole number of bytes; none where all is zero."""
-        if not (self.profile.used.any() or len(self.places)):
+        if not (self.profile.codes_any or len(self.places)):
             return b""
         out = BitWriter()
         if self.layout > 1:
@@ -94,12 +94,16 @@ class Side:
         return out.data()
 
     @classmethod
-    def read(cls, data: bytes, shape: tuple[int, int, int], layout: int = 1) -> tuple[Side, int]:
+    def read(
+        cls,
+        data: bytes,
+        shape: tuple[int, int, int],
+        layout: int = 1,
+        guesses: Ints8 | None = None,
+    ) -> tuple[Side, int]:
         """From the start of ``data``, and how many bytes it took. Raises BadStream."""
         if not data:
-            exponent = choose_exponent(0, shape)
-            cells = np.zeros((shape[0], tile_count(shape, exponent)))
-            nothing = choose_profile(cells, exponent, shape, 1, layout)
+            nothing = _nothing(shape, layout) if guesses is None else Corrections.nothing(guesses)
             return cls(nothing, 0, np.zeros(0, np.int64), np.zeros(0, np.float32), layout), 0
         reader = BitReader(data)
         precision = reader.number(_PRECISION_FIELD) if layout > 1 else SCALE_BITS
@@ -107,7 +111,11 @@ class Side:
         if unsent < 0:
             raise BadStream(f"trellis: a scale of {precision} binary places")
         scale = reader.number(_SCALE_FIELD - unsent) << unsent
-        profile = Profile.read(reader, shape, layout)
+        profile = (
+            Profile.read(reader, shape, layout)
+            if guesses is None
+            else Corrections.read(reader, guesses)
+        )
         count = int(reader.gamma(1)[0])
         places = reader.increasing(count, int(np.prod(shape)))
         signs = 1 - 2 * reader.read(1, count)
@@ -121,9 +129,21 @@ class Side:
         return cls(profile, scale, places, shifts, layout, precision), end
 
 
-def choose_side(d: Array, r: Array, nu: int, multiple: float, layout: int = 1) -> Side:
-    """Side information for targets (C, H, W): ``multiple`` bits sent for each bit of KL."""
-    channels, height, width = d.shape
+def _nothing(shape: tuple[int, int, int], layout: int) -> Profile:
+    exponent = choose_exponent(0, shape)
+    cells = np.zeros((shape[0], tile_count(shape, exponent)))
+    return choose_profile(cells, exponent, shape, 1, layout)
+
+
+def choose_side(
+    d: Array, r: Array, nu: int, multiple: float, layout: int = 1, guesses: Ints8 | None = None
+) -> Side:
+    """Side information for targets (C, H, W): ``multiple`` bits sent for each bit of KL.
+
+    Arguments:
+        guesses: of the elements' rates, int8 (C, H, W), in steps of 1/8 octave; None: none.
+    """
+    channels, height, width = shape = d.shape[0], d.shape[1], d.shape[2]
     places, shifts, sums = [], [], []
     for channel in range(channels):  # one at a time: float64 copies of a level are large
         moved = far_out(d[channel], r[channel], nu)
@@ -133,18 +153,37 @@ def choose_side(d: Array, r: Array, nu: int, multiple: float, layout: int = 1) -
         left = kl_bits(d[channel] - moved, r[channel])
         sums.append(sums_of_tiles(np.maximum(left, 0), FINEST))
     cells = np.array(sums)
-    exponent = choose_exponent(float(cells.sum()), (channels, height, width))
-    cells = sums_of_tiles(cells, exponent - FINEST).reshape(channels, -1)
-    profile = choose_profile(cells, exponent, (channels, height, width), _LEAST_BITS, layout)
-    tile_of = profile.tile_of()
-    sent = profile.cells() @ np.bincount(tile_of, minlength=cells.shape[1])
-    sends = int(sent.sum()) * 2.0**-RATE_BITS
-    wanted = multiple * float(cells[profile.coded() & profile.used[:, None]].sum())
-    scale = round(2**SCALE_BITS * wanted / sends) if sends > 0 else 0
+    profile: Profile | Corrections
+    if guesses is None:
+        exponent = choose_exponent(float(cells.sum()), shape)
+        cells = sums_of_tiles(cells, exponent - FINEST).reshape(channels, -1)
+        profile = choose_profile(cells, exponent, shape, _LEAST_BITS, layout)
+        wanted = float(cells[profile.coded() & profile.used[:, None]].sum())
+    else:
+        exponent = choose_exponent(float(cells.sum()), shape, guessed=True)
+        cells = sums_of_tiles(cells, exponent - FINEST).reshape(channels, -1)
+        profile = choose_corrections(cells, exponent, guesses)
+        wanted = _bits_of(profile.members, d, r, np.concatenate(places), np.concatenate(shifts))
+    sends = profile.sent_bits()
+    scale = round(2**SCALE_BITS * multiple * wanted / sends) if sends > 0 else 0
     precision = SCALE_BITS if layout == 1 else _ROUGHLY
     unsent = SCALE_BITS - precision
     scale = min(-(-scale >> unsent) << unsent, LARGEST_SCALE)
     return Side(profile, scale, np.concatenate(places), np.concatenate(shifts), layout, precision)
+
+
+def _bits_of(
+    members: NDArray[np.int64],
+    d: Array,
+    r: Array,
+    places: NDArray[np.int64],
+    shifts: NDArray[np.float32],
+) -> float:
+    """KL divergence of the elements that are coded, bits."""
+    near = d.reshape(-1)[members]
+    coded = np.isin(places, members, assume_unique=True)
+    near[np.searchsorted(members, places[coded])] -= shifts[coded]
+    return float(np.maximum(kl_bits(near, r.reshape(-1)[members]), 0).sum())
 
 
 def far_out(d: Array, r: Array, nu: int) -> Array:
