@@ -19,12 +19,14 @@ from toolkit.sampling.coding.bits import BitReader, BitWriter, Ints
 from toolkit.sampling.rate_prediction import STEPS, Ints8
 from toolkit_plugins.samplers.trellis.rates import (
     HIGHEST,
+    LARGEST_EXPONENT,
     LOWEST,
     QUIET,
     exact_bits,
     grid_of,
     read_signed,
     sums_of_tiles,
+    tile_count,
     tile_of_positions,
     tiles_read,
     tiles_written,
@@ -36,7 +38,7 @@ FARTHEST = 8
 """Octaves by which a channel or tile is corrected, at most."""
 _EXPONENT_FIELD = 4
 _ROUNDS = 6
-_STIFF = 4.0
+_STIFF = 128.0
 """Bits an octave: what holds the corrections of channels and tiles of few bits back."""
 
 
@@ -115,18 +117,26 @@ class Corrections:
         return float(self.rates(1, 0).of(self.members).sum()) * 2.0**-RATE_BITS
 
     def write(self, out: BitWriter) -> None:
-        """Channels, the tiles' size, tiles by their neighbours."""
-        write_signed(out, self.channels)
-        out.write(self.exponent, _EXPONENT_FIELD)
-        tiles_written(out, self.tiles, self.shape, self.exponent)
+        """Channels, the tiles' size, tiles by their neighbours; a bit for each where all are 0."""
+        out.write(int(self.channels.any()), 1)
+        if self.channels.any():
+            write_signed(out, self.channels)
+        out.write(int(self.tiles.any()), 1)
+        if self.tiles.any():
+            out.write(self.exponent, _EXPONENT_FIELD)
+            tiles_written(out, self.tiles, self.shape, self.exponent)
 
     @classmethod
     def read(cls, reader: BitReader, guesses: Ints8) -> Corrections:
         """Raises BadStream."""
         shape = guesses.shape
-        channels = read_signed(reader, shape[0])
-        exponent = reader.number(_EXPONENT_FIELD)
-        tiles = tiles_read(reader, (shape[0], shape[1], shape[2]), exponent)
+        channels, exponent = np.zeros(shape[0], np.int64), LARGEST_EXPONENT
+        if reader.number(1):
+            channels = read_signed(reader, shape[0])
+        tiles = np.zeros(tile_count((shape[0], shape[1], shape[2]), exponent), np.int64)
+        if reader.number(1):
+            exponent = reader.number(_EXPONENT_FIELD)
+            tiles = tiles_read(reader, (shape[0], shape[1], shape[2]), exponent)
         for octaves in (channels, tiles):
             if np.abs(octaves).max() > FARTHEST:
                 raise BadStream("trellis: a rate is corrected by too much")
@@ -136,8 +146,9 @@ class Corrections:
     def nothing(cls, guesses: Ints8) -> Corrections:
         """Those of a level of which nothing is coded."""
         silent = np.full_like(guesses, LOWEST * STEPS // 2)
-        tiles = int(np.prod(grid_of(silent.shape[1:], 15)))
-        return cls(silent, np.zeros(len(guesses), np.int64), 15, np.zeros(tiles, np.int64))
+        tiles = int(np.prod(grid_of(silent.shape[1:], LARGEST_EXPONENT)))
+        zeros = np.zeros(len(guesses), np.int64), np.zeros(tiles, np.int64)
+        return cls(silent, zeros[0], LARGEST_EXPONENT, zeros[1])
 
 
 def choose_corrections(bits: NDArray[np.float64], exponent: int, guesses: Ints8) -> Corrections:

@@ -34,13 +34,13 @@ FINEST = 2
 """Exponent of the smallest tiles that are chosen."""
 WORTH = 400.0
 """Bits of KL that a tile must hold: it takes two or three to say its rate."""
-WORTH_OF_GUESSED = 1600.0
+WORTH_OF_GUESSED = 800.0
 """The same where the rates of elements are guessed and only errors are left to say."""
 QUIET = -5
 """Octaves of the cells that layout 2 doesn't code."""
 _ROUNDS = 10
 _EXPONENT_FIELD = 4
-_COARSEST = (1 << _EXPONENT_FIELD) - 1
+LARGEST_EXPONENT = (1 << _EXPONENT_FIELD) - 1
 _OCTAVE_FIELD = 6
 _RICE_FIELD = 3
 _LONGEST_STEP = HIGHEST - LOWEST
@@ -228,7 +228,7 @@ def choose_exponent(bits: float, shape: tuple[int, int, int], *, guessed: bool =
     """Of the smallest tiles that have ``WORTH`` bits each, on average; else of a single one, or,
     where a side has more positions than the largest tile, of the largest."""
     exponent, worth = FINEST, WORTH_OF_GUESSED if guessed else WORTH
-    while exponent < _COARSEST and (tiles := tile_count(shape, exponent)) > 1:
+    while exponent < LARGEST_EXPONENT and (tiles := tile_count(shape, exponent)) > 1:
         if bits >= worth * tiles:
             break
         exponent += 1
