@@ -30,7 +30,7 @@ LEAST = -6.0
 """Octaves: as little as is told apart, a hundredth of a bit."""
 _MOST = 12.0
 _KNOTS = 9
-_LONGEST_SHIFT = 20
+_LONGEST_SHIFT = 16
 _FINEST = 2.0**-4
 """Octaves squared, a batch: what keeps biases at rates that few batches had near the others."""
 
@@ -174,6 +174,6 @@ def _layer(name: str, kernel: Tensor, bias: Tensor, steps: int, less: int) -> di
     rounded = (bias.double() * steps).clamp(LOWEST * 16, HIGHEST * 16) + 0.5
     return {
         f"{name}.kernel": whole.to(torch.int8).contiguous(),
-        f"{name}.bias": torch.floor(rounded * torch.exp2(shift).double()).to(torch.int64),
-        f"{name}.shift": shift.to(torch.int64),
+        f"{name}.bias": torch.floor(rounded * torch.exp2(shift).double()).to(torch.int32),
+        f"{name}.shift": shift.to(torch.int32),
     }
