@@ -247,7 +247,7 @@ def test_a_codec_that_raises_anything_is_one_line(
     def fail(*arguments: object) -> None:
         raise raised[-1]
 
-    monkeypatch.setattr(Jpeg, "encode_pixels", fail)
+    monkeypatch.setattr(Jpeg, "encode_picture", fail)
     monkeypatch.setattr(Jpeg, "decode", fail)
     for error, status in (
         (ZeroDivisionError("by\nnought"), 3), (MemoryError(), 5), (UnicodeError("x"), 3),

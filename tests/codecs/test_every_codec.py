@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from deep_pictures import png16
 from PIL import Image
 from random_models import picture
 
@@ -26,23 +25,6 @@ def codec(request: pytest.FixtureRequest) -> Codec:
     spec = request.param
     found: Codec = spec.loaded(spec, spec.loaded.options_class(), PLUGINS)
     return found
-
-
-def png16(path: Path, samples: np.ndarray) -> Path:
-    """A PNG of 16 bits a sample, (H, W, C), which Pillow doesn't write."""
-    height, width, channels = samples.shape
-    colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    rows = b"".join(b"\0" + row.tobytes() for row in samples.astype(">u2"))
-    header = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
-    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
-    return path
 
 
 SAMPLES = np.random.default_rng(0).integers(0, 65536, (6, 5, 4))

@@ -378,3 +378,17 @@ def test_golden_files_decode_for_good(path):
 
 def test_the_golden_files_are_there():
     assert len(GOLDEN) == 12
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.7])
+def test_tiles_change_no_latent_and_no_pixel(rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = picture(333, 405)
+    model = HyperpriorModel(SHIPPED, rate)
+    whole = model.latents(pixels)
+    shown = model.picture(whole.y, 333, 405)
+    monkeypatch.setattr("toolkit_plugins.hyperprior.codec.TILE", 96)
+    tiled = model.latents(pixels)
+    np.testing.assert_array_equal(tiled.z, whole.z)
+    np.testing.assert_allclose(tiled.y, whole.y, atol=1e-4)
+    again = model.picture(whole.y, 333, 405)
+    assert np.abs(again.astype(int) - shown.astype(int)).max() <= 1

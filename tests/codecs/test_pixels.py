@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from toolkit.codec.pixels import as_pixels
+from toolkit.codec.picture import as_pixels
 from toolkit.errors import InputError, ResourceError
 from toolkit.format.errors import LimitExceeded
 from toolkit.format.limits import limited

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from toolkit.api import decode_file
-from toolkit.codec.base import DecodeSettings, as_pixels
+from toolkit.codec.base import DecodeSettings, as_picture
 from toolkit.format.container import Truncated, read_container
 from toolkit.plugin.loader import load_plugins
 
@@ -24,10 +24,14 @@ def label(path: Path) -> str:
 @pytest.mark.parametrize("path", GOLDEN, ids=label)
 def test_golden_files_decode_for_good(path: Path) -> None:
     how = DecodeSettings(weights=path.with_name("weights.safetensors"))
-    shown = decode_file(path.read_bytes(), how).pixels
-    expected = as_pixels(path.with_suffix(".png"))
-    assert shown.shape == expected.shape
-    assert np.abs(shown.astype(int) - expected).max() <= 1
+    found, expected = decode_file(path.read_bytes(), how), as_picture(path.with_suffix(".png"))
+    assert found.pixels.shape == expected.pixels.shape
+    assert np.abs(found.pixels.astype(int) - expected.pixels).max() <= 1
+    assert (found.metadata.exif, found.metadata.icc) == (
+        expected.metadata.exif,
+        expected.metadata.icc,
+    )
+    assert bool(found.metadata) == path.stem.startswith("metadata")
 
 
 @pytest.mark.parametrize("path", EVERY, ids=label)
@@ -41,9 +45,9 @@ def test_golden_files_cut_at_any_byte_are_truncated(path: Path) -> None:
 
 def test_the_golden_files_are_there() -> None:
     """At least 60; every sampler, mode and size."""
-    assert len(GOLDEN) == 43
-    assert len(EVERY) == 64
+    assert len(GOLDEN) == 45
+    assert len(EVERY) == 66
     names = {path.stem.partition("-")[0] for path in GOLDEN}
-    assert names == {"isgs", *load_plugins().samplers}
+    assert names == {"isgs", "metadata", *load_plugins().samplers}
     kinds = {tuple(path.stem.split("-")[-2:]) for path in EVERY}
     assert {("RGB", "1x1"), ("L", "17x31"), ("RGBA", "129x255"), ("L", "512x768")} <= kinds

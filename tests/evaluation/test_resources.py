@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import evaluation_plugin
+import numpy as np
 import pytest
 from evaluation_workspace import add_image, encoded, run, workspace
 
-from toolkit.errors import InputError, ResourceError, gave_out
+from toolkit.errors import InputError, ResourceError, UsageError, gave_out
+from toolkit.plugin.loader import load_plugins
+from toolkit.plugin.presets import load_registry, open_codec
+from toolkit_evaluation import EvaluationSettings
+from toolkit_evaluation.run.codec_runner import Subprocesses
 from toolkit_evaluation.run.recorded import read_run
 
 __all__ = ["workspace"]  # a fixture
@@ -84,3 +89,42 @@ def test_an_image_beyond_the_limits_is_an_error_row(
     assert [row.status for row in table.rows] == ["ok", "error", "ok"]
     assert "8100 pixels, the limit is 8000" in str(table.rows[1].error)
     assert len(read_run(workspace / "results").table.rows) == 3
+
+
+@pytest.mark.parametrize("how", [{}, {"separate": True}, {"workers": 2}])
+def test_limits_are_settings(workspace: Path, how: dict[str, Any]) -> None:
+    add_image(workspace / "images" / "im1.png", 1, shape=(90, 90, 3))
+    table = run(workspace, points=[8], max_memory=100_000, **how)
+    assert [row.status for row in table.rows] == ["ok", "error", "ok"]
+    assert "the limit is 0.09537 MiB (--max-memory)" in str(table.rows[1].error)
+    # with more memory the run goes on
+    assert [row.image for row in read_run(workspace / "results").table.rows] == ["im0", "im2"]
+    encoded(workspace)
+    table = run(workspace, points=[8], max_memory=2**32, **how)
+    assert [row.status for row in table.rows] == ["ok"] * 3
+    assert encoded(workspace) <= 2  # the one image, and to warm up
+    table = run(workspace, points=[16], max_pixels=8000, **how)
+    assert "8100 pixels, the limit is 8000" in str(table.rows[1].error)
+
+
+@pytest.mark.parametrize("method", ["encode", "decode"])
+def test_processes_of_codecs_keep_to_the_limits(method: str) -> None:
+    """Also where only the codec knows what it will take."""
+    plugins = load_plugins()
+    preset = load_registry(plugins).preset("pln-fast")
+    pixels = np.zeros((300, 300, 3), np.uint8)
+    data = open_codec(plugins, preset).encode(pixels, 0.3).data
+    runner = Subprocesses(preset, EvaluationSettings(max_memory=400 * 2**20))
+    try:
+        with pytest.raises(
+            ResourceError, match=r"300x300 pixels take about .* the limit is 400 MiB"
+        ):
+            runner.encode(pixels, 0.3, 1) if method == "encode" else runner.decode(data, 1)
+    finally:
+        runner.close()
+
+
+def test_a_limit_below_1_is_refused() -> None:
+    for name in ("max_pixels", "max_memory"):
+        with pytest.raises(UsageError, match=f"{name} must be at least 1, not 0"):
+            EvaluationSettings(**{name: 0})

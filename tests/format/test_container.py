@@ -205,7 +205,7 @@ def test_text_mode_damage_is_named(old: bytes, new: bytes) -> None:
         read_container(data)
 
 
-@pytest.mark.parametrize("version", [(1, 1), (2, 0), (255, 255)])
+@pytest.mark.parametrize("version", [(1, 2), (2, 0), (255, 255)])
 def test_newer_version(version: tuple[int, int]) -> None:
     data = write_container(SMALL)
     with pytest.raises(qf.NewerVersion, match=rf"{version[0]}\.{version[1]}.*update"):

@@ -10,6 +10,8 @@ import numpy as np
 from PIL import Image
 from random_models import picture
 
+from toolkit.codec.metadata import NO_METADATA, Metadata
+from toolkit.codec.picture import Picture
 from toolkit.options import parse_options
 from toolkit.plugin.loader import load_plugins
 
@@ -22,6 +24,7 @@ def write_golden(
     cases: Mapping[str, Mapping[str, Any]],
     pictures: tuple[tuple[str, tuple[int, int]], ...],
     point: float,
+    metadata: Metadata = NO_METADATA,
 ) -> None:
     """``NAME-MODE-HxW.qf`` and its picture for each case's options and each mode and size.
 
@@ -36,9 +39,9 @@ def write_golden(
                 continue
             parsed = parse_options(spec.loaded.options_class, {"seed": 5, **options}, name)
             pixels = picture(height, width, seed=3, channels=SHAPES[mode])
-            encoded = spec.loaded(spec, parsed, plugins).encode(pixels, point)
+            encoded = spec.loaded(spec, parsed, plugins).encode(Picture(pixels, metadata), point)
             path.write_bytes(encoded.data)
             shown = encoded.reconstruction
             Image.fromarray(np.squeeze(shown, axis=2) if mode == "L" else shown).save(
-                path.with_suffix(".png")
+                path.with_suffix(".png"), **metadata.saved()
             )

@@ -19,6 +19,7 @@ from toolkit.cli.options import (
     MaxMemory,
     MaxPixels,
     OutputFolder,
+    Strip,
     Threads,
     Workers,
 )
@@ -37,7 +38,7 @@ from toolkit.errors import ResourceError, UsageError
 if TYPE_CHECKING:
     from toolkit.cli import Session
     from toolkit.cli.batch import Job
-    from toolkit.codec.base import DecodeSettings, Pixels
+    from toolkit.codec.base import DecodeSettings, Metadata, Pixels
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 LOSSLESS: dict[str, dict[str, Any]] = {
@@ -45,6 +46,15 @@ LOSSLESS: dict[str, dict[str, Any]] = {
     "DIB": {}, "WEBP": {"lossless": True, "exact": True},
 }  # fmt: skip
 """Formats that keep every pixel, and what their writers need to be told for it."""
+CARRY = {
+    "PNG": frozenset({"exif", "icc", "resolution"}),
+    "TIFF": frozenset({"exif", "icc", "resolution"}),
+    "JPEG": frozenset({"exif", "icc", "resolution"}),
+    "WEBP": frozenset({"exif", "icc"}),
+    "AVIF": frozenset({"exif", "icc"}),
+    "BMP": frozenset({"resolution"}),
+}
+"""What of a picture's metadata the writers of formats take."""
 
 
 class Precision(enum.StrEnum):
@@ -88,6 +98,7 @@ def decode(
         str | None,
         typer.Option(help="Picture format, as a suffix: png, tif ...; default: OUTPUT's, or png."),
     ] = None,
+    strip: Strip = False,
     force: Force = False,
     out: OutputFolder = None,
     workers: Workers = 1,
@@ -110,7 +121,7 @@ def decode(
         partial=partial,
         device=resolve_device(device),
     )
-    work = Decoding(settings, format, force)
+    work = Decoding(settings, format, force, strip)
     coded = {".qf", *(spec.suffix for spec in here.plugins.codecs.values())}
     jobs = plan(files, out, f".{(format or 'png').lstrip('.')}", coded)
     form = _picture_format(jobs[0].target, format)
@@ -129,10 +140,12 @@ class Decoding:
     settings: DecodeSettings
     format: str | None
     force: bool
+    strip: bool
 
     def __call__(self, job: Job, here: Session) -> dict[str, Any]:
         """Decode a file. Raises ToolkitErrors."""
         from toolkit.api import decode_file
+        from toolkit.codec.metadata import NO_METADATA, upright
 
         form = _picture_format(job.target, self.format)
         weights = [self.settings.weights] if self.settings.weights else []
@@ -143,8 +156,10 @@ class Decoding:
             start = time.perf_counter()
             decoded = decode_file(data, self.settings, here.plugins)
             seconds = time.perf_counter() - start
-        height, width, channels = decoded.pixels.shape
-        picture = _picture_bytes(decoded.pixels, form, output_name(job.target))
+        pixels, metadata = upright(decoded.pixels, decoded.metadata)
+        height, width, channels = pixels.shape
+        metadata = NO_METADATA if self.strip else metadata.only(CARRY.get(form, frozenset()))
+        picture = _picture_bytes(pixels, metadata, form, output_name(job.target))
         write_output(job.target, picture, self.force)
         return {
             "file": output_name(job.target), "width": width, "height": height,
@@ -172,14 +187,14 @@ def _picture_format(output: Path, wanted: str | None) -> str:
     return form
 
 
-def _picture_bytes(pixels: Pixels, form: str, name: str) -> bytes:
+def _picture_bytes(pixels: Pixels, metadata: Metadata, form: str, name: str) -> bytes:
     """The picture as a file. Raises UsageError for a format that can't hold it."""
     from PIL import Image
 
     picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     content = io.BytesIO()
     try:
-        picture.save(content, form, **LOSSLESS.get(form, {}))
+        picture.save(content, form, **LOSSLESS.get(form, {}), **metadata.saved())
     except MemoryError:
         raise ResourceError(f"{name}: out of memory") from None
     except Exception as error:  # a format's writer may raise anything

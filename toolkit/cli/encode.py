@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -21,6 +22,7 @@ from toolkit.cli.options import (
     MaxPixels,
     OptionList,
     OutputFolder,
+    Strip,
     Threads,
     Workers,
 )
@@ -38,12 +40,15 @@ from toolkit.device import Device, resolve_device
 if TYPE_CHECKING:
     from toolkit.cli import Session
     from toolkit.cli.batch import Job
-    from toolkit.codec.base import Encoded, Pixels
+    from toolkit.codec.base import Encoded, Picture, Pixels
     from toolkit.plugin.loader import Plugins
     from toolkit.plugin.presets import Preset
 
 SLOW = 2.0
 """Seconds from which on the time is told."""
+LARGE = 0.2
+"""Share of metadata in a file from which on it is told."""
+WORDS = {"exif": "EXIF", "icc": "colour profile", "resolution": "resolution"}
 
 
 def encode(
@@ -89,6 +94,11 @@ def encode(
     workers: Workers = 1,
     force: Force = False,
     deterministic: Deterministic = False,
+    strip: Strip = False,
+    depth: Annotated[
+        int | None,
+        typer.Option(min=8, max=8, help="8: round pictures of 16 bits a sample, without dither."),
+    ] = None,
     max_pixels: MaxPixels = None,
     max_memory: MaxMemory = None,
     json: JsonFlag = False,
@@ -115,7 +125,7 @@ def encode(
     if point is None:
         point = preset.sweep[len(preset.sweep) // 2]
     wanted = Wanted(point, target_bytes, target_bpp, target_psnr)
-    work = Encoding(preset, wanted, force, resolve_device(device), deterministic)
+    work = Encoding(preset, wanted, force, resolve_device(device), deterministic, strip, depth)
     jobs = plan(images, out, spec.suffix, picture_suffixes())
     if out is None:
         run_one(work, jobs, "coding", threads, json)
@@ -156,24 +166,37 @@ class Encoding:
     force: bool
     device: str
     deterministic: bool
+    strip: bool
+    depth: int | None
 
     def __call__(self, job: Job, here: Session) -> dict[str, Any]:
         """Code a picture. Raises ToolkitErrors."""
-        from toolkit.codec.base import as_pixels
+        from toolkit.codec.base import as_picture
+        from toolkit.codec.metadata import NO_METADATA
         from toolkit.deterministic import deterministic
+        from toolkit.plugin.presets import open_codec
 
         check_output_file(job.target, self.force, job.source)
         name, standard = input_name(job.source), job.source == STANDARD
         with named_errors(name):
             image = io.BytesIO(read_input(job.source)) if standard else job.source
-            pixels = as_pixels(image, name)
-        height, width = pixels.shape[:2]
+            picture = as_picture(image, name, cast(Any, self.depth))
+        if self.strip:
+            picture = replace(picture, metadata=NO_METADATA)
+        height, width = picture.pixels.shape[:2]
         start = time.perf_counter()
         with named_errors(name), deterministic(self.deterministic):
-            point, encoded, beyond = self._encode(here.plugins, pixels)
+            point, encoded, beyond = self._encode(here.plugins, picture)
         seconds = time.perf_counter() - start
-        if beyond:
-            say(f"{name}: {beyond}")
+        carried = open_codec(here.plugins, self.preset).carried(picture)
+        lost = picture.metadata.kinds - carried.kinds
+        notices = [
+            *picture.notices,
+            *_notices(encoded, sorted(lost)),
+            *([beyond] if beyond else []),
+        ]
+        for notice in notices:
+            say(f"{name}: {notice}")
         write_output(job.target, encoded.data, self.force)
         return {
             "file": output_name(job.target), "codec": self.preset.name, "point": point,
@@ -183,25 +206,36 @@ class Encoding:
             "coder_encode_s": encoded.coder_seconds, "warning": beyond or None,
         }  # fmt: skip
 
-    def _encode(self, plugins: Plugins, pixels: Pixels) -> tuple[float, Encoded, str]:
+    def _encode(self, plugins: Plugins, picture: Picture) -> tuple[float, Encoded, str]:
         """The point, the file at it, and a warning where what is wanted is beyond the codec."""
         from toolkit.cli.targets import encode_to_psnr, encode_within
         from toolkit.plugin.presets import open_codec
 
         open_with = partial(open_codec, plugins, device=self.device)
-        size = self.wanted.bytes_of(pixels)
+        size = self.wanted.bytes_of(picture.pixels)
         if self.wanted.psnr is not None:
             metrics = plugins.metrics
-            return encode_to_psnr(open_with, self.preset, pixels, self.wanted.psnr, metrics)
+            return encode_to_psnr(open_with, self.preset, picture, self.wanted.psnr, metrics)
         if size is not None:
-            return encode_within(open_with, self.preset, pixels, size)
-        return self.wanted.point, open_with(self.preset).encode(pixels, self.wanted.point), ""
+            return encode_within(open_with, self.preset, picture, size)
+        return self.wanted.point, open_with(self.preset).encode(picture, self.wanted.point), ""
 
     def line(self, told: dict[str, Any]) -> str:
         """What a person is told of a picture."""
         took = f", {told['encode_s']:.0f} s" if told["encode_s"] > SLOW else ""
         size = f"{told['width']}x{told['height']}, {told['bytes']} bytes, {told['bpp']:.4f} bpp"
         return f"{told['file']}: {size}{took}"
+
+
+def _notices(encoded: Encoded, lost: Sequence[str]) -> Iterator[str]:
+    """What to say of a picture's metadata."""
+    if lost:
+        names = " and ".join(WORDS[kind] for kind in lost)
+        yield f"{names} left out: this format, as it is written here, doesn't carry it"
+    size = encoded.parts.get("metadata", 0) / 8
+    if size > LARGE * len(encoded.data):
+        share = 100 * size / len(encoded.data)
+        yield f"{share:.0f} % of the file is metadata: --strip leaves it out"
 
 
 def register(app: typer.Typer) -> None:

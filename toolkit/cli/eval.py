@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolkit.cli import say, session
-from toolkit.cli.options import Deterministic, DeviceOption, OptionList
+from toolkit.cli.options import Deterministic, DeviceOption, MaxMemory, MaxPixels, OptionList
 from toolkit.cli.progress import progress
 from toolkit.device import Device
 from toolkit.errors import UsageError
@@ -103,6 +103,8 @@ def evaluate(
         ),
     ] = False,
     deterministic: Deterministic = False,
+    max_pixels: MaxPixels = None,
+    max_memory: MaxMemory = None,
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Compute failed rows again.")
     ] = False,
@@ -118,6 +120,7 @@ def evaluate(
     (Ctrl-C); then, as after any other end, the same command goes on where it stopped.
     """
     from toolkit.cli.options import presets_with_options
+    from toolkit.format.limits import parse_size
     from toolkit_evaluation.results.row import METRICS
     from toolkit_evaluation.run.plan import plan
     from toolkit_evaluation.run.settings import EvaluationSettings
@@ -144,6 +147,8 @@ def evaluate(
         scheduler=scheduler,
         separate=separate,
         deterministic=deterministic,
+        max_pixels=max_pixels,
+        max_memory=None if max_memory is None else parse_size(max_memory),
     )
     work = plan(presets, images, settings, session().plugins, notice=say)
     try:

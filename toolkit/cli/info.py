@@ -44,6 +44,7 @@ def info(
 
 def _container(name: str, data: bytes) -> dict[str, Any]:
     """Of a .qf file. Raises a ``BadFile``."""
+    from toolkit.codec.container_codec import metadata_in
     from toolkit.codec.opening import codec_of_container
     from toolkit.format.container import read_container, read_header
 
@@ -63,9 +64,11 @@ def _container(name: str, data: bytes) -> dict[str, Any]:
         "header_bytes": header.size,
         "streams": [{"name": s.name, "bytes": len(s.data)} for s in container.streams],
     }
+    if metadata := metadata_in(container):
+        told["metadata"] = metadata.words()
     try:
         with named_errors(name):
-            told |= codec_of_container(container, session().plugins).describe(container)
+            told |= codec_of_container(container, session().plugins).describe(container.essential)
     except ToolkitError as error:
         told["note"] = str(error)
     return told

@@ -52,6 +52,9 @@ Deterministic = Annotated[
         help="Code in float32 with fixed kernels: the same bytes on every machine of one type.",
     ),
 ]
+Strip = Annotated[
+    bool, typer.Option("--strip", help="Leave out EXIF, colour profile and resolution.")
+]
 MaxPixels = Annotated[
     int | None,
     typer.Option(

@@ -11,7 +11,7 @@ from toolkit.codec.search import PointTarget, find_point
 from toolkit.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from toolkit.codec.base import Codec, Encoded, Pixels
+    from toolkit.codec.base import Codec, Encoded, Picture
     from toolkit.plugin.presets import Preset
     from toolkit.plugin.specs import MetricSpec
 
@@ -22,7 +22,7 @@ Found = tuple[float, "Encoded", str]
 STEPS = "refinement_steps"
 
 
-def encode_within(open_with: Open, preset: Preset, pixels: Pixels, size: int) -> Found:
+def encode_within(open_with: Open, preset: Preset, picture: Picture, size: int) -> Found:
     """The best file of at most ``size`` bytes.
 
     The point is looked for without refinement, which takes a dozen files; where the codec can't
@@ -31,25 +31,25 @@ def encode_within(open_with: Open, preset: Preset, pixels: Pixels, size: int) ->
 
     Raises InputError where no file is so small.
     """
-    coder = open_with(preset)
+    coder, pixels = open_with(preset), picture.pixels
     target = PointTarget("bpp", 8 * size / (pixels.shape[0] * pixels.shape[1]))
     for quick in [open_with(_unrefined(preset))] if preset.options.get(STEPS) else []:
-        point = find_point(quick, pixels, target, {})
+        point = find_point(quick, picture, target, {})
         if point != _most(coder):
             with suppress(UsageError):
-                return point, coder.encode_within(pixels, point, size), ""
-    point = find_point(coder, pixels, target, {})
+                return point, coder.encode_within(picture, point, size), ""
+    point = find_point(coder, picture, target, {})
     if point == _most(coder):
-        encoded = coder.encode(pixels, point)
+        encoded = coder.encode(picture, point)
         if len(encoded.data) <= size:
             return point, encoded, _beyond(coder, point, f"{len(encoded.data)} bytes", size)
-    return point, coder.encode_within(pixels, point, size), ""
+    return point, coder.encode_within(picture, point, size), ""
 
 
 def encode_to_psnr(
     open_with: Open,
     preset: Preset,
-    pixels: Pixels,
+    picture: Picture,
     wanted: float,
     metrics: Mapping[str, MetricSpec],
 ) -> Found:
@@ -61,16 +61,16 @@ def encode_to_psnr(
 
     def psnr_of(encoded: Encoded) -> float:
         decoded = coder.decode(encoded.data).pixels
-        return float(metrics["psnr"].loaded(as_rgb(pixels), as_rgb(decoded)))
+        return float(metrics["psnr"].loaded(as_rgb(picture.pixels), as_rgb(decoded)))
 
     try:
-        point = find_point(coder, pixels, PointTarget("psnr", wanted), metrics)
+        point = find_point(coder, picture, PointTarget("psnr", wanted), metrics)
     except InputError:
         point = _most(coder)
-        encoded = coder.encode(pixels, point)
+        encoded = coder.encode(picture, point)
         reached = f"{psnr_of(encoded):.2f} dB"
         return point, encoded, _beyond(coder, point, reached, f"{wanted:g} dB")
-    encoded = coder.encode(pixels, point)
+    encoded = coder.encode(picture, point)
     if point == least and (reached_db := psnr_of(encoded)) > wanted + 0.5:
         reached = f"{reached_db:.2f} dB"
         return point, encoded, _beyond(coder, point, reached, f"{wanted:g} dB")

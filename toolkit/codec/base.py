@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from toolkit.codec.pixels import (
-    CHANNELS,
-    MODES,
-    ImageLike,
-    Pixels,
-    as_pixels,
-    as_rgb,
-    from_rgb,
-    mode_of,
-)
+from toolkit.codec.metadata import NO_METADATA, Metadata
+from toolkit.codec.picture import ImageLike, Picture, as_picture, as_pixels
+from toolkit.codec.pixels import CHANNELS, MODES, Pixels, as_rgb, from_rgb, mode_of
 from toolkit.errors import UsageError
 from toolkit.format.limits import LEAST_PIXEL_BYTES
 from toolkit.options import Options
@@ -41,8 +34,11 @@ __all__ = [
     "Encoded",
     "ImageLike",
     "LatentLevel",
+    "Metadata",
+    "Picture",
     "Pixels",
     "Theoretical",
+    "as_picture",
     "as_pixels",
     "as_rgb",
     "from_rgb",
@@ -84,6 +80,8 @@ class Decoded:
     coder_seconds: float | None = None
     levels: tuple[int, int] | None = None
     """Of a file that codes a ladder: how many levels were decoded, and how many the model has."""
+    metadata: Metadata = NO_METADATA
+    """What the file says of the picture beside its pixels."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +136,8 @@ class Codec(ABC):
     """
 
     options_class: ClassVar[type[Options]] = Options
+    carries: ClassVar[frozenset[str]] = frozenset()
+    """Which metadata its files carry: ``exif``, ``icc``, ``resolution``."""
 
     def __init__(self, spec: CodecSpec, options: Any, plugins: Plugins | None = None) -> None:
         survive_forks()
@@ -158,14 +158,24 @@ class Codec(ABC):
         return self._plugins
 
     def encode(self, image: ImageLike, point: float) -> Encoded:
-        """Code an image: a uint8 array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), a PIL image
-        or a path.
+        """Code an image: a uint8 array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), a PIL image,
+        a path, or what ``as_picture`` makes of one. EXIF, ICC profile and resolution come along,
+        where the codec's files carry them.
 
         Raises InputError for an image that can't be read or coded, UsageError for a point
         outside the rate parameter's range.
         """
         self.check_point(point)
-        return self.encode_pixels(as_pixels(image), point)
+        picture = as_picture(image)
+        return self.encode_picture(replace(picture, metadata=self.carried(picture)), point)
+
+    def carried(self, picture: Picture) -> Metadata:
+        """What files of this codec carry of a picture's metadata."""
+        return picture.metadata.only(self.carries)
+
+    def encode_picture(self, picture: Picture, point: float) -> Encoded:
+        """Code a picture whose metadata files carry; codecs that ``carries`` any override it."""
+        return self.encode_pixels(picture.pixels, point)
 
     def check_point(self, point: float) -> None:
         """Raises UsageError for a point outside the rate parameter's range."""

@@ -16,12 +16,14 @@ from toolkit.codec.base import (
     Decoded,
     DecodeSettings,
     Encoded,
+    Picture,
     Theoretical,
-    as_pixels,
+    as_picture,
     as_rgb,
     from_rgb,
     mode_of,
 )
+from toolkit.codec.metadata import METADATA, NO_METADATA, Metadata, pack_metadata, unpack_metadata
 from toolkit.format.container import (
     BadStream,
     Container,
@@ -72,6 +74,7 @@ class ContainerCodec(Codec):
     """Of the files that it writes ..."""
     readable_versions: ClassVar[tuple[int, ...]] = (1,)
     """... and of those that it reads."""
+    carries = frozenset({"exif", "icc", "resolution"})
 
     @abstractmethod
     def encode_rgb(self, rgb: Pixels, point: float, room: Room | None = None) -> Payload:
@@ -102,7 +105,10 @@ class ContainerCodec(Codec):
     # -- encoding ----------------------------------------------------------------
 
     def encode_pixels(self, pixels: Pixels, point: float) -> Encoded:
-        return self._encode(pixels, point, None)
+        return self._encode(Picture(pixels), point, None)
+
+    def encode_picture(self, picture: Picture, point: float) -> Encoded:
+        return self._encode(picture, point, None)
 
     def encode_within(self, image: ImageLike, point: float, max_bytes: int) -> Encoded:
         """As ``encode``, in ``max_bytes`` bytes or as few less as can be where the codec can fill
@@ -110,11 +116,14 @@ class ContainerCodec(Codec):
         if not self.fits_bytes:
             return super().encode_within(image, point, max_bytes)
         self.check_point(point)
-        return self._encode(as_pixels(image), point, max_bytes)
+        return self._encode(as_picture(image), point, max_bytes)
 
-    def _encode(self, pixels: Pixels, point: float, max_bytes: int | None) -> Encoded:
+    def _encode(self, picture: Picture, point: float, max_bytes: int | None) -> Encoded:
+        pixels = picture.pixels
         alpha = pixels[:, :, 3] if pixels.shape[2] == 4 else None
-        behind = (Stream(ALPHA, encode_alpha(alpha)),) if alpha is not None else ()
+        behind = {"alpha": Stream(ALPHA, encode_alpha(alpha))} if alpha is not None else {}
+        if picture.metadata:
+            behind["metadata"] = pack_metadata(picture.metadata)
 
         def contained(payload: Payload) -> Container:
             return Container(
@@ -125,7 +134,7 @@ class ContainerCodec(Codec):
                 stream_version=self.stream_version,
                 fingerprint=payload.fingerprint,
                 parameters=payload.parameters,
-                streams=(*payload.streams, *behind),
+                streams=(*payload.streams, *behind.values()),
             )
 
         def room(payload: Payload) -> int:
@@ -135,8 +144,7 @@ class ContainerCodec(Codec):
         payload = self.encode_rgb(as_rgb(pixels), point, None if max_bytes is None else room)
         data = write_container(contained(payload))
         parts = dict(payload.parts) or {s.name: 8.0 * len(s.data) for s in payload.streams}
-        if behind:
-            parts["alpha"] = 8.0 * len(behind[0].data)
+        parts |= {name: 8.0 * len(stream.data) for name, stream in behind.items()}
         show = payload.show
         return Encoded(
             data,
@@ -162,11 +170,13 @@ class ContainerCodec(Codec):
         """Decode a file that has been read. Raises a ``BadFile`` for one that no encoder of this
         codec wrote."""
         self.check_container(container)
-        alpha = None
+        metadata = metadata_in(container, settings.partial)
+        container, alpha = container.essential, None
         if container.mode == "RGBA":
             alpha, container = self._without_alpha(container, settings.partial)
         decoded = self.decode_rgb(container, settings)
-        return replace(decoded, pixels=from_rgb(decoded.pixels, container.mode, alpha))
+        pixels = from_rgb(decoded.pixels, container.mode, alpha)
+        return replace(decoded, pixels=pixels, metadata=metadata)
 
     def _without_alpha(self, container: Container, partial: bool) -> tuple[Pixels, Container]:
         """The alpha plane, opaque where it is missing of a file cut short, and the rest."""
@@ -190,6 +200,19 @@ class ContainerCodec(Codec):
             raise BadStream(f"a file of codec '{container.codec}', not of '{name}'")
         if container.stream_version not in self.readable_versions:
             raise BadStream(f"codec '{name}' has no stream version {container.stream_version}")
+
+
+def metadata_in(container: Container, partial: bool = False) -> Metadata:
+    """What a file says of its picture beside its pixels. Raises BadStream, unless the file was cut
+    short (``partial``)."""
+    try:
+        for stream in container.streams:
+            if stream.name == METADATA:
+                return unpack_metadata(stream.data)
+    except BadStream:
+        if not partial:
+            raise
+    return NO_METADATA
 
 
 def weights_of_file(container: Container, given: Path | None, folder: Path) -> Weights:

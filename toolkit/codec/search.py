@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from toolkit.codec.base import as_rgb
+from toolkit.codec.base import as_picture, as_rgb
 from toolkit.errors import InputError
 
 if TYPE_CHECKING:
-    from toolkit.codec.base import Codec, Pixels
+    from toolkit.codec.base import Codec, ImageLike, Picture
     from toolkit.plugin.specs import MetricSpec, RateParameter
 
 STEPS = 12
@@ -49,14 +49,14 @@ class PointTarget:
 
 
 def find_point(
-    codec: Codec, pixels: Pixels, target: PointTarget, metrics: Mapping[str, MetricSpec]
+    codec: Codec, image: ImageLike, target: PointTarget, metrics: Mapping[str, MetricSpec]
 ) -> float:
     """The point nearest to ``target`` that meets it, by bisection: size and quality are taken
     to rise or fall with the rate parameter, as they do but for small dents.
 
     Arguments:
         codec: Codes the image, some ten times.
-        pixels: The image, uint8 (H, W, C).
+        image: As ``Codec.encode`` takes it; its metadata counts in rates.
         target: What the file must come to.
         metrics: Metrics by name, ``psnr`` among them where the target is one of quality.
 
@@ -66,10 +66,10 @@ def find_point(
     Raises:
         InputError: No point meets the target.
     """
-    parameter = codec.spec.rate_parameter
+    parameter, picture = codec.spec.rate_parameter, as_picture(image)
 
     def distance(point: float) -> float:
-        return target.distance(_value(codec, pixels, point, target, metrics))
+        return target.distance(_value(codec, picture, point, target, metrics))
 
     # ``safe`` meets the target if any point does, ``far`` is at the other end of the range
     low_rate, high_rate = parameter.low, parameter.high
@@ -78,7 +78,7 @@ def find_point(
     safe, far = (low_rate, high_rate) if target.kind == "bpp" else (high_rate, low_rate)
     left = distance(safe)
     if left < 0:
-        value = _value(codec, pixels, safe, target, metrics)
+        value = _value(codec, picture, safe, target, metrics)
         raise InputError(
             f"{target} can't be met: {parameter.name} {safe:g} comes to {value:.4g} {target.kind}"
         )
@@ -111,12 +111,12 @@ def _bisect(
 
 def _value(
     codec: Codec,
-    pixels: Pixels,
+    picture: Picture,
     point: float,
     target: PointTarget,
     metrics: Mapping[str, MetricSpec],
 ) -> float:
-    data = codec.encode(pixels, point).data
+    data, pixels = codec.encode(picture, point).data, picture.pixels
     if target.kind == "bpp":
         return 8 * len(data) / (pixels.shape[0] * pixels.shape[1])
     decoded = codec.decode(data).pixels

@@ -70,7 +70,8 @@ __all__ = [
 
 MAGIC = b"\x89QFI\r\n\x1a\n"
 """As PNG's: a high bit, CR LF, ^Z and LF show a transfer in text mode."""
-VERSION = (1, 0)
+VERSION = (1, 1)
+"""The latest: files without ancillary streams are written as of version 1.0."""
 FINGERPRINT_BYTES = 8
 
 _FIXED = len(MAGIC) + 2
@@ -204,7 +205,8 @@ def write_container(container: Container, limits: Limits | None = None) -> bytes
             zlib.crc32(stream.data).to_bytes(_CRC_BYTES, "little"),
         ]
     body = b"".join(parts)
-    head = MAGIC + bytes(VERSION) + varint(len(body)) + body
+    ancillary = any(stream.ancillary for stream in container.streams)
+    head = MAGIC + bytes(VERSION if ancillary else (1, 0)) + varint(len(body)) + body
     check_limit("header bytes", len(head) + _CRC_BYTES, limits.header_bytes)
     crc = zlib.crc32(head).to_bytes(_CRC_BYTES, "little")
     data = b"".join([head, crc, *(stream.data for stream in container.streams)])

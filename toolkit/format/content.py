@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from toolkit.format.errors import BadStream
+
+ANCILLARY = "+"
+"""What names of ancillary streams begin with."""
 
 
 @dataclass(frozen=True)
@@ -13,6 +16,12 @@ class Stream:
 
     name: str
     data: bytes
+
+    @property
+    def ancillary(self) -> bool:
+        """Whether the picture can be decoded without it: a decoder that doesn't know it skips
+        it."""
+        return self.name.startswith(ANCILLARY)
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,11 @@ class Container(Description):
     """The content of a ``.qf`` file."""
 
     streams: tuple[Stream, ...]
+
+    @property
+    def essential(self) -> Container:
+        """The same without its ancillary streams."""
+        return replace(self, streams=tuple(s for s in self.streams if not s.ancillary))
 
     def stream(self, name: str) -> bytes:
         """The bytes of a stream. Raises BadStream where there is none of that name."""

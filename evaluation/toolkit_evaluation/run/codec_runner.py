@@ -13,6 +13,7 @@ from toolkit.deterministic import deterministic
 from toolkit.errors import ResourceError, ToolkitError, gave_out
 from toolkit_evaluation.run.memory import PeakMemory
 from toolkit_evaluation.run.process import ATTEMPTS, KILLED, Child, ChildDied, Handler, Reply
+from toolkit_evaluation.run.settings import EvaluationSettings
 from toolkit_evaluation.run.task import format_error
 
 if TYPE_CHECKING:
@@ -103,11 +104,10 @@ class Subprocesses:
     def __init__(
         self,
         preset: Preset,
+        settings: EvaluationSettings = EvaluationSettings(),
         plugin_files: Sequence[Path] = (),
-        device: str = "cpu",
-        deterministic: bool = False,
     ) -> None:
-        self._preset, self._device, self._deterministic = preset, device, deterministic
+        self._preset, self._settings = preset, settings
         self._plugin_files = tuple(Path(file).resolve() for file in plugin_files)
         self._children: dict[str, Child] = {}
 
@@ -140,9 +140,8 @@ class Subprocesses:
                 serve_codec,
                 self._preset,
                 method,
+                self._settings,
                 self._plugin_files,
-                self._device,
-                self._deterministic,
             )
         self._children[method].send(call)
         answer: Timed[Any] | Failure = self._children[method].receive()
@@ -156,7 +155,7 @@ class Subprocesses:
 
 
 def serve_codec(
-    preset: Preset, method: str, plugin_files: Sequence[Path], device: str, fixed: bool
+    preset: Preset, method: str, settings: EvaluationSettings, plugin_files: Sequence[Path]
 ) -> Handler:
     """In a child: answers (arguments, repeat) with what the codec's method makes of them, a
     ``Timed``, or with a ``Failure``. The codec stays open."""
@@ -170,9 +169,9 @@ def serve_codec(
         arguments, repeat = call
         try:
             if not opened:
-                opened.append(open_codec(plugins, preset, device))
+                opened.append(open_codec(plugins, preset, settings.device))
             function = partial(getattr(opened[0], method), *arguments)
-            with deterministic(fixed):
+            with settings.limits(), deterministic(settings.deterministic):
                 reply(timed(function, repeat))  # sending it makes the reconstruction
         except Exception as error:  # a codec may raise anything
             reply(Failure(format_error(error), gave_out(error)))

@@ -56,7 +56,7 @@ class Plan:
 
     def run(self) -> Table:
         """Compute what is missing, and return everything that was asked for."""
-        with ExitStack() as stack:
+        with self.settings.limits(), ExitStack() as stack:
             store: FolderStore | MemoryStore = MemoryStore()
             if self.settings.out is not None:
                 store = stack.enter_context(FolderStore(self.settings.out, self.notice))

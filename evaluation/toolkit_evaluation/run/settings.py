@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from msgspec.structs import force_setattr, replace
@@ -10,6 +11,7 @@ from msgspec.structs import force_setattr, replace
 from toolkit.codec.search import PointTarget
 from toolkit.device import resolve_device
 from toolkit.errors import UsageError
+from toolkit.format.limits import limited
 from toolkit.options import Options
 from toolkit.threads import processors
 from toolkit_evaluation.results.row import METRICS
@@ -56,6 +58,11 @@ class EvaluationSettings(Options, frozen=True):
     """Code in one process, decode in another: neither's time and memory has the other's share.
     Rows that were measured otherwise are measured again."""
 
+    max_pixels: int | None = None
+    """Larger images are error rows; None: the limits of ``toolkit.format.limits``."""
+    max_memory: int | None = None
+    """Bytes that each process may take. An image that takes more is an error row that isn't kept:
+    with more memory, another run goes on from there."""
     deterministic: bool = False
     """Code in float32 with fixed kernels (``toolkit.deterministic``). Such rows are results of
     their own."""
@@ -69,12 +76,21 @@ class EvaluationSettings(Options, frozen=True):
         for name in ("workers", "repeat"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("max_pixels", "max_memory"):
+            if (limit := getattr(self, name)) is not None and limit < 1:
+                raise UsageError(f"{name} must be at least 1, not {limit}")
         for value in (*self.target_bpp, *self.target_psnr):
             if not value > 0:
                 raise UsageError(f"a target must be above 0, not {value:g}")
         force_setattr(self, "device", resolve_device(self.device))
         if self.scheduler is not None and self.timeout is not None:
             raise UsageError("rows have no time limit on a cluster")
+
+    @contextmanager
+    def limits(self) -> Iterator[None]:
+        """``max_pixels`` and ``max_memory`` in force in this process."""
+        with limited(self.max_pixels, self.max_memory):
+            yield
 
     @property
     def targets(self) -> list[PointTarget]:

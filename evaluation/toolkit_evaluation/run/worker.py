@@ -56,7 +56,7 @@ class Worker:
 
     def run(self, job: Job) -> Row:
         """The row of a job; anything that fails ends in an error row."""
-        with deterministic(self.settings.deterministic):
+        with self.settings.limits(), deterministic(self.settings.deterministic):
             return self._run(job)
 
     def _run(self, job: Job) -> Row:
@@ -110,8 +110,7 @@ class Worker:
         if len(self._codecs) >= MOST_SEPARATE:
             _, oldest = self._codecs.pop(next(iter(self._codecs)))
             oldest.close()
-        s = self.settings
-        return Subprocesses(preset, self.plugins.files, s.device, s.deterministic)
+        return Subprocesses(preset, self.settings, self.plugins.files)
 
 
 def _middle(parameter: RateParameter) -> float:

@@ -31,6 +31,7 @@ class Avif(PillowCodec):
 
     options_class = AvifOptions
     format = "AVIF"
+    carries = frozenset({"exif", "icc"})
 
     def parameters(self, pixels: Pixels, point: float) -> dict[str, Any]:
         gray = pixels.shape[2] == 1

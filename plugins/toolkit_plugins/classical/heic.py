@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pillow_heif
 
+from toolkit.codec.metadata import Metadata
 from toolkit.options import Options
 from toolkit_plugins.classical.pillow import NativeCodec, check_size
 
 if TYPE_CHECKING:
-    from toolkit.codec.base import Pixels
+    from toolkit.codec.base import Picture, Pixels
 
 
 class HeicOptions(Options, frozen=True):
@@ -29,22 +30,27 @@ class Heic(NativeCodec):
     """Files: ``.heic``; the rate parameter is libheif's quality. Gray is coded as 4:0:0."""
 
     options_class = HeicOptions
+    carries = frozenset({"exif", "icc"})
 
-    def write(self, pixels: Pixels, mode: str, point: float) -> bytes:
-        height, width = pixels.shape[:2]
+    def write(self, picture: Picture, mode: str, point: float) -> bytes:
+        height, width = picture.pixels.shape[:2]
         file = io.BytesIO()
         settings: dict[str, Any] = {"preset": self.options.effort, "tune": self.options.tune}
         if mode != "L":
             settings["chroma"] = self.options.chroma.replace(":", "")
-        picture = pillow_heif.from_bytes(mode, (width, height), pixels.tobytes())
-        picture.save(file, quality=round(point), enc_params=settings)
+        image = pillow_heif.from_bytes(mode, (width, height), picture.pixels.tobytes())
+        saved = picture.metadata.saved()
+        image.info["icc_profile"] = saved.pop("icc_profile", None)
+        image.save(file, quality=round(point), enc_params=settings, **saved)
         return file.getvalue()
 
-    def read(self, data: bytes) -> tuple[str, Pixels]:
+    def read(self, data: bytes) -> tuple[str, Pixels, Metadata]:
         picture = pillow_heif.open_heif(io.BytesIO(data))
         width, height = picture.size
         check_size(self.spec.name, width, height, data)
-        return picture.mode, np.array(picture)
+        exif, icc = (picture.info.get(name) or b"" for name in ("exif", "icc_profile"))
+        found = Metadata(exif.removeprefix(b"Exif\0\0"), icc)
+        return picture.mode, np.array(picture), found
 
     def identity(self) -> dict[str, Any]:
         libraries = pillow_heif.libheif_info()

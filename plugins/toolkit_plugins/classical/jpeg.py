@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import PIL
@@ -11,7 +12,11 @@ from toolkit.options import Options
 from toolkit_plugins.classical.pillow import PillowCodec
 
 if TYPE_CHECKING:
-    from toolkit.codec.base import Pixels
+    from toolkit.codec.base import Metadata, Picture, Pixels
+
+
+LONGEST_EXIF = 65_527
+"""What a segment of a file can hold."""
 
 
 class JpegOptions(Options, frozen=True):
@@ -31,6 +36,7 @@ class Jpeg(PillowCodec):
     options_class = JpegOptions
     format = "JPEG"
     modes = ("L", "RGB")
+    carries = frozenset({"exif", "icc", "resolution"})
 
     def parameters(self, pixels: Pixels, point: float) -> dict[str, Any]:
         return {
@@ -39,6 +45,12 @@ class Jpeg(PillowCodec):
             "optimize": self.options.optimise,
             "progressive": self.options.progressive,
         }
+
+    def carried(self, picture: Picture) -> Metadata:
+        metadata = super().carried(picture)
+        if len(metadata.exif) > LONGEST_EXIF:
+            return replace(metadata, exif=b"")
+        return metadata
 
     def identity(self) -> dict[str, Any]:
         turbo = features.version_feature("libjpeg_turbo")

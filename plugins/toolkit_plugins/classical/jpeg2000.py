@@ -10,12 +10,14 @@ import numpy as np
 from msgspec import Meta
 from PIL import Image
 
+from toolkit.codec.base import Picture
+from toolkit.codec.metadata import metadata_of
 from toolkit.options import Options
 from toolkit_plugins.classical import colour
 from toolkit_plugins.classical.pillow import PillowCodec, check_size
 
 if TYPE_CHECKING:
-    from toolkit.codec.base import Pixels
+    from toolkit.codec.base import Metadata, Pixels
 
 _LIMITED = b"Y'CbCr BT.601 limited"
 """Comment of files whose samples are so: the format itself has no word for it."""
@@ -55,13 +57,14 @@ class Jpeg2000(PillowCodec):
             "comment": _LIMITED if self._limited(pixels) else None,
         }
 
-    def write(self, pixels: Pixels, mode: str, point: float) -> bytes:
+    def write(self, picture: Picture, mode: str, point: float) -> bytes:
+        pixels = picture.pixels
         if self._limited(pixels):
             converted = colour.to_uint8(colour.ycbcr(pixels[:, :, :3], limited=True))
-            pixels = np.concatenate([converted, pixels[:, :, 3:]], 2)
-        return super().write(pixels, mode, point)
+            picture = Picture(np.concatenate([converted, pixels[:, :, 3:]], 2))
+        return super().write(picture, mode, point)
 
-    def read(self, data: bytes) -> tuple[str, Pixels]:
+    def read(self, data: bytes) -> tuple[str, Pixels, Metadata]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), "r", [self.format]) as file:
@@ -70,4 +73,4 @@ class Jpeg2000(PillowCodec):
                 if file.info.get("comment") == _LIMITED and pixels.ndim == 3:
                     converted = colour.rgb(pixels[:, :, :3], limited=True)
                     pixels = np.concatenate([converted, pixels[:, :, 3:]], 2)
-                return file.mode, pixels
+                return file.mode, pixels, metadata_of(file)

@@ -14,7 +14,7 @@ from toolkit.options import Options
 from toolkit_plugins.classical.pillow import PillowCodec, check_size
 
 if TYPE_CHECKING:
-    from toolkit.codec.base import Pixels
+    from toolkit.codec.base import Metadata, Pixels
 
 _RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 
@@ -29,16 +29,17 @@ class JxlOptions(Options, frozen=True):
 class JpegXL(PillowCodec):
     """Files: ``.jxl``; the rate parameter is libjxl's quality, 90 being Butteraugli distance 1.
 
-    The colour of wholly transparent pixels isn't kept.
+    Its writer takes no colour profile. The colour of wholly transparent pixels isn't kept.
     """
 
     options_class = JxlOptions
     format = "JXL"
+    carries = frozenset({"exif"})
 
     def parameters(self, pixels: Pixels, point: float) -> dict[str, Any]:
         return {"quality": point, "effort": self.options.effort, "num_threads": 1}
 
-    def read(self, data: bytes) -> tuple[str, Pixels]:
+    def read(self, data: bytes) -> tuple[str, Pixels, Metadata]:
         # the plugin decodes when it opens: its size must be checked before
         check_size(self.spec.name, *frame_size(_codestream(data)), data)
         try:

@@ -14,13 +14,14 @@ import numpy as np
 import PIL
 from PIL import Image, features
 
-from toolkit.codec.base import CHANNELS, Codec, Decoded, DecodeSettings, Encoded, mode_of
+from toolkit.codec.base import CHANNELS, Codec, Decoded, DecodeSettings, Encoded, Picture, mode_of
+from toolkit.codec.metadata import fitting, metadata_of
 from toolkit.errors import InputError, ResourceError
 from toolkit.format.container import BadFile, BadStream, LimitExceeded
 from toolkit.format.limits import check_claim, check_memory
 
 if TYPE_CHECKING:
-    from toolkit.codec.base import Pixels
+    from toolkit.codec.base import Metadata, Pixels
 
 # Everything that Pillow and its plugins raise for files that are no pictures.
 UNREADABLE = (
@@ -38,21 +39,26 @@ class NativeCodec(Codec):
     """Modes that can be coded."""
 
     @abstractmethod
-    def write(self, pixels: Pixels, mode: str, point: float) -> bytes:
+    def write(self, picture: Picture, mode: str, point: float) -> bytes:
         """The file; may raise what ``UNWRITABLE`` lists."""
 
     @abstractmethod
-    def read(self, data: bytes) -> tuple[str, Pixels]:
-        """Mode and pixels, (H, W) or (H, W, C), of a file; may raise what ``UNREADABLE`` lists."""
+    def read(self, data: bytes) -> tuple[str, Pixels, Metadata]:
+        """Mode, pixels, (H, W) or (H, W, C), and metadata of a file; may raise what ``UNREADABLE``
+        lists."""
 
     def encode_pixels(self, pixels: Pixels, point: float) -> Encoded:
         """Raises InputError for a mode or size that the format doesn't have."""
-        mode = mode_of(pixels)
+        return self.encode_picture(Picture(pixels), point)
+
+    def encode_picture(self, picture: Picture, point: float) -> Encoded:
+        """Raises InputError for a mode or size that the format doesn't have."""
+        pixels, mode = picture.pixels, mode_of(picture.pixels)
         if mode not in self.modes:
             raise InputError(f"{self.spec.name}: files have no alpha channel: convert to RGB first")
         check_memory(pixels.shape[0], pixels.shape[1], partial(self.memory, encoding=True))
         try:
-            return Encoded(self.write(pixels, mode, point))
+            return Encoded(self.write(picture, mode, point))
         except MemoryError:
             raise ResourceError(f"{self.spec.name}: out of memory") from None
         except UNWRITABLE as error:
@@ -71,10 +77,11 @@ class NativeCodec(Codec):
 
     def decode(self, data: bytes, settings: DecodeSettings | None = None) -> Decoded:
         """Raises BadStream for a damaged file, LimitExceeded for too large a picture."""
-        mode, pixels = self._read(data, self.read)
+        mode, pixels, metadata = self._read(data, self.read)
         if mode not in CHANNELS:
             raise BadStream(f"{self.spec.name}: pixels of mode {mode}, not 8-bit L, RGB or RGBA")
-        return Decoded(pixels.reshape(*pixels.shape[:2], CHANNELS[mode]))
+        pixels = pixels.reshape(*pixels.shape[:2], CHANNELS[mode])
+        return Decoded(pixels, metadata=fitting(metadata, mode)[0])
 
     def _read(self, data: bytes, function: Callable[[bytes], T]) -> T:
         """What ``function`` makes of a file. Raises as ``decode``."""
@@ -106,18 +113,21 @@ class PillowCodec(NativeCodec):
     def parameters(self, pixels: Pixels, point: float) -> dict[str, Any]:
         """Arguments of ``Image.save``."""
 
-    def write(self, pixels: Pixels, mode: str, point: float) -> bytes:
-        file = io.BytesIO()
-        picture = Image.fromarray(pixels[:, :, 0] if mode == "L" else pixels)
-        picture.save(file, self.format, **self.parameters(pixels, point))
+    def write(self, picture: Picture, mode: str, point: float) -> bytes:
+        file, pixels = io.BytesIO(), picture.pixels
+        image = Image.fromarray(pixels[:, :, 0] if mode == "L" else pixels)
+        settings = {**self.parameters(pixels, point), **picture.metadata.saved()}
+        image.save(file, self.format, **settings)
         return file.getvalue()
 
-    def read(self, data: bytes) -> tuple[str, Pixels]:
+    def read(self, data: bytes) -> tuple[str, Pixels, Metadata]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large pictures: check_size has its own limit
             with Image.open(io.BytesIO(data), "r", [self.format]) as file:
                 check_size(self.spec.name, *file.size, data)
-                return file.mode, np.array(file)
+                refuse_more_than_one(self.spec.name, file)
+                pixels = np.array(file)
+                return file.mode, pixels, metadata_of(file)
 
     def read_size(self, data: bytes) -> tuple[int, int, str] | None:
         with warnings.catch_warnings():
@@ -135,6 +145,13 @@ def check_size(codec: str, width: int, height: int, data: bytes) -> None:
         check_claim(width, height, len(data))
     except LimitExceeded as error:
         raise LimitExceeded(f"{codec}: {error}") from None
+
+
+def refuse_more_than_one(codec: str, file: Any) -> None:
+    """Raises BadStream for a file of several pictures, an animation say."""
+    frames = int(getattr(file, "n_frames", 1))
+    if frames > 1 and file.format != "MPO":  # whose further pictures are copies of the first
+        raise BadStream(f"{codec}: {frames} frames; only still pictures are taken")
 
 
 def reason(error: BaseException) -> str:

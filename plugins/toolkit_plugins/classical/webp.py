@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta
@@ -10,7 +11,7 @@ from toolkit.options import Options
 from toolkit_plugins.classical.pillow import PillowCodec
 
 if TYPE_CHECKING:
-    from toolkit.codec.base import Pixels
+    from toolkit.codec.base import Metadata, Picture, Pixels
 
 
 class WebPOptions(Options, frozen=True):
@@ -30,6 +31,12 @@ class WebP(PillowCodec):
     options_class = WebPOptions
     format = "WEBP"
     library = "webp"
+    carries = frozenset({"exif", "icc"})
+
+    def carried(self, picture: Picture) -> Metadata:
+        metadata = super().carried(picture)
+        # a profile for gray doesn't fit colours
+        return metadata if picture.pixels.shape[2] > 1 else replace(metadata, icc=b"")
 
     def parameters(self, pixels: Pixels, point: float) -> dict[str, Any]:
         return {"quality": point, "method": self.options.effort, "exact": True}

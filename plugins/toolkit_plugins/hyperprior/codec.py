@@ -17,12 +17,22 @@ from toolkit.format.weights import Weights, find_weights, load_weights
 from toolkit.options import parse_options
 from toolkit_plugins.hyperprior.coder import Floats, HyperTables, Integers, ScaleTable
 from toolkit_plugins.hyperprior.gaussian import GaussianModel, Latents, Prior
-from toolkit_plugins.hyperprior.images import from_network, padded, synthesise, to_network
+from toolkit_plugins.hyperprior.images import (
+    extended,
+    from_network,
+    padded,
+    synthesise,
+    to_floats,
+    to_network,
+)
 from toolkit_plugins.hyperprior.latent_codec import LatentCodec, LatentOptions
 from toolkit_plugins.hyperprior.parameter_check import deterministic
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from toolkit.codec.base import DecodeSettings, Pixels
+    from toolkit.entropy_model.tiles import Tile
     from toolkit.format.container import Container
 
 FOLDER = Path(__file__).parent / "weights"
@@ -31,6 +41,8 @@ _LAYERS = 5
 _RADIUS = 512
 _TAIL = 1e-7
 _UNIT = 2**16
+TILE = 1024
+"""Longest side, in pixels, of the pieces that networks see."""
 
 
 def scale_table() -> ScaleTable:
@@ -115,11 +127,27 @@ class HyperpriorModel(GaussianModel):
     def latents(self, rgb: Pixels) -> Latents:
         import torch
 
+        from toolkit.entropy_model.tiles import gathered
+
         n = self.networks
-        image = torch.from_numpy(to_network(rgb, n.stride, n.least_side))
+        image = torch.from_numpy(extended(rgb, n.stride, n.least_side))
+
+        def features(tile: Tile) -> torch.Tensor:
+            piece = torch.from_numpy(to_floats(tile.crop(image).numpy()))
+            return n.features(piece, self.blend)
+
         with deterministic():
-            y, z = n.analyse(image, self.blend)
+            pieces = ((tile, (features(tile),)) for tile in self._tiles(*image.shape[2:]))
+            y, z = n.latents(*gathered(pieces), self.blend)
         return Latents(y[0].double().numpy(), self.tables.clip(z[0].round().numpy()))
+
+    def _tiles(self, height: int, width: int) -> Iterator[Tile]:
+        """Pieces of a padded picture, so that networks never see more than one: what they make of
+        its inner part doesn't depend on where it was cut."""
+        from toolkit.entropy_model.base import Size
+        from toolkit.entropy_model.tiles import tiles
+
+        return tiles(Size(1, height, width), self.networks.stride, TILE, self.networks.reach)
 
     def _grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of y."""
@@ -184,8 +212,20 @@ class HyperpriorModel(GaussianModel):
     ) -> Pixels:
         import torch
 
-        latent = torch.from_numpy(y).float()[None]
-        return from_network(synthesise(self._synthesis, latent, precision, threads), height, width)
+        from toolkit.entropy_model.tiles import trim
+
+        latent, stride = torch.from_numpy(y).float()[None], self.networks.stride
+        rows, columns = (stride * cells for cells in latent.shape[2:])
+        shown = np.empty((rows, columns, 3), np.uint8)
+        for tile in self._tiles(rows, columns):
+            image = synthesise(self._synthesis, tile.crop(latent), precision, threads)
+            (top, bottom), (left, right) = tile.inner
+            inner = tile.count(torch.from_numpy(image)).numpy()
+            inner = from_network(inner, bottom - top, right - left)
+            shown[top:bottom, left:right] = inner
+            del image, inner
+            trim()
+        return np.ascontiguousarray(shown[:height, :width])
 
 
 def _synthesis_at(networks: Any, blend: Any) -> Any:

@@ -18,16 +18,25 @@ def padded(side: int, multiple: int, least: int = 1) -> int:
     return -(-max(side, least) // multiple) * multiple
 
 
-def to_network(rgb: Pixels, multiple: int, least: int = 1) -> NDArray[np.float32]:
-    """uint8 (H, W, 3) -> float32 (1, 3, H', W') in [0, 1], H' and W' as ``padded`` says.
+def extended(rgb: Pixels, multiple: int, least: int = 1) -> Pixels:
+    """uint8 (H, W, 3) -> uint8 (1, 3, H', W'), H' and W' as ``padded`` says.
 
     The last row and column are repeated: a flat margin costs fewer bits than a black one.
     """
     height, width = rgb.shape[:2]
     below = padded(height, multiple, least) - height
     right = padded(width, multiple, least) - width
-    extended = np.pad(rgb, ((0, below), (0, right), (0, 0)), mode="edge").transpose(2, 0, 1)[None]
-    return np.ascontiguousarray(extended, np.float32) / np.float32(255)
+    return np.pad(rgb, ((0, below), (0, right), (0, 0)), mode="edge").transpose(2, 0, 1)[None]
+
+
+def to_floats(pixels: Pixels) -> NDArray[np.float32]:
+    """uint8 -> float32 in [0, 1]."""
+    return np.ascontiguousarray(pixels, np.float32) / np.float32(255)
+
+
+def to_network(rgb: Pixels, multiple: int, least: int = 1) -> NDArray[np.float32]:
+    """uint8 (H, W, 3) -> float32 (1, 3, H', W') in [0, 1], as ``extended``."""
+    return to_floats(extended(rgb, multiple, least))
 
 
 def from_network(image: NDArray[np.float32], height: int, width: int) -> Pixels:

@@ -133,6 +133,8 @@ class HyperpriorNetworks(nn.Module):
     """Sides of the images it takes are multiples of this ..."""
     least_side = 96
     """... and at least this, so that mirror padding has something to mirror."""
+    reach = 32
+    """Pixels around a piece of a picture that its analysis or its synthesis looks at."""
 
     def __init__(self, options: HyperpriorOptions) -> None:
         super().__init__()
@@ -155,7 +157,14 @@ class HyperpriorNetworks(nn.Module):
 
     def analyse(self, x: Tensor, blend: Tensor) -> tuple[Tensor, Tensor]:
         """Image (B, 3, H, W) in [0, 1] -> (y in steps, z), neither rounded."""
-        raw = self.analysis((x - CENTRE) * SPREAD, blend)
+        return self.latents(self.features(x, blend), blend)
+
+    def features(self, x: Tensor, blend: Tensor) -> Tensor:
+        """Image (B, 3, H, W) in [0, 1] -> y before its gain."""
+        return cast(Tensor, self.analysis((x - CENTRE) * SPREAD, blend))
+
+    def latents(self, raw: Tensor, blend: Tensor) -> tuple[Tensor, Tensor]:
+        """y before its gain -> (y in steps, z), neither rounded."""
         return self.gain(raw.float(), blend), self.hyper_analysis(raw, blend)
 
     def prior(self, z: Tensor, blend: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ Run from the folder ``tests``: PYTHONPATH=support python golden/pln/make.py
 """
 
 import json
+import struct
 import sys
 from pathlib import Path
 
@@ -43,6 +44,15 @@ def make_weights(path):
     path.write_bytes(save(pack(model.state_dict()), metadata))
 
 
+def metadata(icc):
+    """EXIF with a camera's name, a profile, a resolution."""
+    from toolkit.codec.metadata import Metadata
+
+    name = b"Camera & Sons\0"
+    exif = struct.pack("<4sIHHHIII", b"II*\0", 8, 1, 0x10F, 2, len(name), 26, 0) + name
+    return Metadata(exif, icc, (300.0, 150.0))
+
+
 def main():
     from golden_files import write_golden
 
@@ -52,6 +62,10 @@ def main():
     cases = {name: {"weights": str(weights), "levels": by} for name, by in LEVELS.items()}
     write_golden(HERE, "pln", cases, PICTURES, 0.7)
     write_golden(HERE, "pln", {"trellis": cases["trellis"]}, LARGE, 0.7)
+    isgs = cases["isgs"]
+    write_golden(HERE, "pln", {"metadata": isgs}, (("L", (17, 31)),), 0.7, metadata(icc=b""))
+    profile = (HERE / "profile.icc").read_bytes()
+    write_golden(HERE, "pln", {"metadata": isgs}, (("RGBA", (33, 65)),), 0.7, metadata(profile))
     cases = {
         name: {"weights": str(weights), "levels": {"default": {"sampler": name}}}
         for name in SAMPLERS

@@ -17,7 +17,7 @@ from toolkit_plugins.classical.bpg import file, programs
 from toolkit_plugins.classical.pillow import NativeCodec, check_size
 
 if TYPE_CHECKING:
-    from toolkit.codec.base import Pixels
+    from toolkit.codec.base import Metadata, Picture, Pixels
 
 _PRESETS = (
     "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
@@ -47,6 +47,7 @@ class Bpg(NativeCodec):
     """
 
     options_class = BpgOptions
+    carries = frozenset({"exif", "icc"})
 
     @cached_property
     def uses_programs(self) -> bool:
@@ -65,9 +66,15 @@ class Bpg(NativeCodec):
             ) from None
         return False
 
-    def write(self, pixels: Pixels, mode: str, point: float) -> bytes:
+    def write(self, picture: Picture, mode: str, point: float) -> bytes:
         if self.uses_programs:
-            return programs.encode(pixels, round(point), self.options)
+            data = programs.encode(picture.pixels, round(point), self.options)
+        else:
+            data = self._embedded(picture.pixels, mode, point)
+        return file.with_metadata(data, picture.metadata)
+
+    def _embedded(self, pixels: Pixels, mode: str, point: float) -> bytes:
+        """The file, by the encoder in this folder."""
         from toolkit_plugins.classical.bpg import samples, x265
 
         options = self.options
@@ -87,9 +94,12 @@ class Bpg(NativeCodec):
             over = x265.encode(planes, file.GRAY, qp, preset)
         return file.write(file.BpgFile(width, height, chroma, space, 8, False, coded, over))
 
-    def read(self, data: bytes) -> tuple[str, Pixels]:
+    def read(self, data: bytes) -> tuple[str, Pixels, Metadata]:
         picture = file.read(data)
         check_size(self.spec.name, picture.width, picture.height, data)
+        return *self._pixels(picture, data), picture.metadata
+
+    def _pixels(self, picture: file.BpgFile, data: bytes) -> tuple[str, Pixels]:
         if self.uses_programs:
             pixels = programs.decode(data)
             if picture.chroma == file.GRAY and picture.alpha is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from toolkit.codec.metadata import NO_METADATA, Metadata
 from toolkit_plugins.classical.bpg import hevc
 from toolkit_plugins.classical.bpg.bits import BitReader, BitWriter, read_ue7, ue7
 
@@ -11,6 +12,10 @@ MAGIC = b"BPG\xfb"
 GRAY, C420, C422, C444 = range(4)
 YCBCR, RGB, YCGCO, BT709, BT2020 = range(5)
 _ALPHA_LAYER = 1
+_EXTENDED = 0b1000
+"""Bit of the sixth byte."""
+_EXIF, _ICC = 1, 2
+"""Tags of extensions."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class BpgFile:
     colour: Plane
     alpha: Plane | None = None
     premultiplied: bool = False
+    metadata: Metadata = NO_METADATA
 
     def coded_size(self, plane: Plane) -> tuple[int, int]:
         """Width and height that are coded: padded to the smallest block."""
@@ -83,8 +89,10 @@ def read(data: bytes) -> BpgFile:
     length, at = read_ue7(data, at)
     if not width or not height:
         raise ValueError("a picture without pixels")
+    metadata = NO_METADATA
     if extended:
         size, at = read_ue7(data, at)
+        metadata = _metadata(data[at : at + size])
         at += size
     end = at + length if length else len(data)
     if end > len(data):
@@ -106,7 +114,31 @@ def read(data: bytes) -> BpgFile:
         Plane(tools, colour),
         Plane(alpha_tools, alpha) if alpha_tools else None,
         premultiplied,
+        metadata,
     )
+
+
+def with_metadata(data: bytes, metadata: Metadata) -> bytes:
+    """A file that has no extensions yet, with this metadata."""
+    fields = [(_EXIF, metadata.exif), (_ICC, metadata.icc)]
+    extensions = b"".join(ue7(tag) + ue7(len(field)) + field for tag, field in fields if field)
+    if not extensions:
+        return data
+    at = 6
+    for _ in range(3):  # width, height, length
+        _, at = read_ue7(data, at)
+    head = data[:5] + bytes([data[5] | _EXTENDED])
+    return head + data[6:at] + ue7(len(extensions)) + extensions + data[at:]
+
+
+def _metadata(extensions: bytes) -> Metadata:
+    found, at = {_EXIF: b"", _ICC: b""}, 0
+    while at < len(extensions):
+        tag, at = read_ue7(extensions, at)
+        size, at = read_ue7(extensions, at)
+        found[tag] = extensions[at : at + size]
+        at += size
+    return Metadata(found[_EXIF], found[_ICC])
 
 
 def _read_flags(data: bytes) -> tuple[int, int, int, bool, bool, bool, bool]:
