@@ -119,7 +119,10 @@ class DecodeSettings:
 
     precision: Literal["float32", "float64", "bfloat16"] = "float32"
     threads: int | None = None
-    weights: Path | None = None
+    weights: Path | str | None = None
+    """A file, or a URL as in ``toolkit.format.weights_url``; None: the codec's, or what fits."""
+    download: bool = False
+    """Whether weights that aren't here may be fetched."""
     levels: int | None = None
     """Of a file that codes a ladder: how many levels to decode, from the top; those below are taken
     at the means of their priors. None: all."""
