@@ -19,6 +19,7 @@ from toolkit.codec.pixels import (
     from_rgb,
     mode_of,
 )
+from toolkit.display import changed_options, html_table, options_table, png
 from toolkit.errors import UsageError
 from toolkit.format.limits import LEAST_PIXEL_BYTES
 from toolkit.options import Options
@@ -50,7 +51,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Encoded:
     """A coded image and what is known about it."""
 
@@ -75,8 +76,26 @@ class Encoded:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "reconstruction": self.reconstruction, "show": None}
 
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{name} {bits / 8:,.0f}" for name, bits in self.parts.items())
+        return f"Encoded({len(self.data):,} bytes{f': {parts}' if parts else ''})"
 
-@dataclass(frozen=True)
+    def _repr_html_(self) -> str:
+        """What the bits of the file are for."""
+        whole = 8 * len(self.data)
+        rows = [
+            (
+                name,
+                f"{bits / 8:,.0f}",
+                f"{bits / whole:.1%}",
+                f"{self.kl_bits[name] / 8:,.0f}" if name in self.kl_bits else "",
+            )
+            for name, bits in self.parts.items()
+        ]
+        return html_table(("part", "bytes", "share", "KL, bytes"), rows, repr(self))
+
+
+@dataclass(frozen=True, repr=False)
 class Decoded:
     """A decoded image."""
 
@@ -84,6 +103,14 @@ class Decoded:
     coder_seconds: float | None = None
     levels: tuple[int, int] | None = None
     """Of a file that codes a ladder: how many levels were decoded, and how many the model has."""
+
+    def __repr__(self) -> str:
+        height, width, _ = self.pixels.shape
+        return f"Decoded({width}x{height} {mode_of(self.pixels)})"
+
+    def _repr_png_(self) -> bytes:
+        """The picture."""
+        return png(self.pixels)
 
 
 @dataclass(frozen=True)
@@ -150,6 +177,14 @@ class Codec(ABC):
         self.device = "cpu"
         """Where networks run, for codecs whose networks can run elsewhere: a word of
         ``toolkit.device``."""
+
+    def __repr__(self) -> str:
+        told = f": {text}" if (text := changed_options(self.options)) else ""
+        return f"<codec '{self.spec.name}'{told}>"
+
+    def _repr_html_(self) -> str:
+        """Its options."""
+        return options_table(self.options, f"codec '{self.spec.name}': {self.spec.summary}")
 
     @property
     def plugins(self) -> Plugins:
