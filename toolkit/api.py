@@ -43,14 +43,16 @@ def decode_file(
     return opening.decode_file(data, settings, plugins)
 
 
-def decode(data: bytes, device: str = "cpu") -> Pixels:
+def decode(data: bytes, device: str = "cpu", *, download: bool = False) -> Pixels:
     """Pixels, uint8 (H, W, C), of a coded file of any installed codec; ``device`` as of ``load``.
 
-    Raises a ``container.BadFile`` (all with one base class) for a file that can't be decoded.
+    Raises a ``container.BadFile`` (all with one base class) for a file that can't be decoded, and
+    MissingError where it takes weights that aren't here, and ``download`` doesn't let them be
+    fetched.
     """
     from toolkit.codec.base import DecodeSettings
 
-    return decode_file(data, DecodeSettings(device=device)).pixels
+    return decode_file(data, DecodeSettings(device=device, download=download)).pixels
 
 
 def evaluate(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.api import load
 from toolkit.errors import UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from toolkit.entropy_model.module import LadderModule
     from toolkit.plugin.loader import Plugins
 
@@ -26,8 +27,8 @@ def load_model(
     """A model that sends samples as an ``nn.Module`` with CompressAI's interface.
 
     Arguments:
-        name: of a preset (``registry.yaml``), of an entropy model, or the path of a weights file
-            (``.safetensors``).
+        name: of a preset (``registry.yaml``), of an entropy model, or a weights file: a path
+            (``.safetensors``) or a URL (``toolkit.format.weights_url``).
         rate: in [0, 1]; the module's attribute ``rate`` can be changed at any time.
         device: where the weights go.
         options: of the codec, dotted, as in ``{"levels.default.nu": 10}``.
@@ -47,11 +48,12 @@ def load_model(
     from toolkit.entropy_model.module import LadderModule
     from toolkit.entropy_model.network import load_model as network_of
     from toolkit.format.weights import SUFFIX, load_weights
+    from toolkit.format.weights_url import is_url, locate_weights
 
     preset, settings = str(name), dict(options or {})
-    if preset.endswith(SUFFIX):
+    if preset.endswith(SUFFIX) or is_url(preset):
         settings = {"weights": preset, **settings}
-        preset = load_weights(Path(preset)).model
+        preset = load_weights(locate_weights(preset)).model
     codec = load(preset, settings, plugins=plugins, registry=registry)
     if not isinstance(codec, LadderCodec):
         raise UsageError(f"'{name}': codec '{codec.spec.name}' sends no samples")

@@ -81,8 +81,12 @@ def decode(
     device: DeviceOption = Device.cpu,
     threads: Threads = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Weights file, where the file's own aren't installed.")
+        str | None,
+        typer.Option(metavar="FILE|URL", help="Weights, where the file's own aren't installed."),
     ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch weights that aren't here; else none are.")
+    ] = False,
     levels: Annotated[
         int | None,
         typer.Option(
@@ -117,6 +121,7 @@ def decode(
         cast(Any, precision.value),
         threads,
         weights,
+        download,
         levels=levels,
         partial=partial,
         device=resolve_device(device),
@@ -148,7 +153,7 @@ class Decoding:
         from toolkit.codec.metadata import NO_METADATA, upright
 
         form = _picture_format(job.target, self.format)
-        weights = [self.settings.weights] if self.settings.weights else []
+        weights = [Path(self.settings.weights)] if self.settings.weights else []
         check_output_file(job.target, self.force, job.source, *weights)
         name = input_name(job.source)
         with named_errors(name):

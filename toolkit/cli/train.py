@@ -11,6 +11,7 @@ import typer
 from toolkit.cli import say, session
 
 if TYPE_CHECKING:
+    from toolkit.training.log import Logger
     from toolkit.training.loop import Trainer
     from toolkit.training.recipe import Recipe
 
@@ -41,6 +42,9 @@ def train(
     ] = None,
     export_only: Annotated[
         bool, typer.Option("--export-only", help="Export the checkpoint as it is; no training.")
+    ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard's events into OUT, too.")
     ] = False,
     list_: Annotated[bool, typer.Option("--list", help="List the recipes that ship.")] = False,
 ) -> None:
@@ -73,7 +77,8 @@ def train(
     with ExitStack() as stack:
         if _is_first():
             stack.enter_context(locked(folder))
-        trainer = _trainer(plan, str(path), folder, (out, decay_steps) if decay_steps else None)
+        branched = (out, decay_steps) if decay_steps else None
+        trainer = _trainer(plan, str(path), folder, branched, _loggers(folder, tensorboard))
         _work(trainer, minutes, export_only)
 
 
@@ -91,7 +96,26 @@ def _list_recipes() -> None:
             print(f"{name:24} {describe(path)}")
 
 
-def _trainer(plan: Recipe, origin: str, folder: Path, branch: tuple[Path, int] | None) -> Trainer:
+def _loggers(folder: Path, tensorboard: bool) -> list[Logger]:
+    """Who is told of the log's records: plugins, and TensorBoard if wanted."""
+    from toolkit.plugin.observers import HookObservers
+
+    observers = HookObservers(session().plugins, "toolkit_training_record", say)
+    loggers: list[Logger] = [lambda record: observers(folder=folder, record=dict(record))]
+    if tensorboard:
+        from toolkit.training.tensorboard import TensorBoard
+
+        loggers.append(TensorBoard(folder))
+    return loggers
+
+
+def _trainer(
+    plan: Recipe,
+    origin: str,
+    folder: Path,
+    branch: tuple[Path, int] | None,
+    loggers: list[Logger],
+) -> Trainer:
     from toolkit.options import parse_options
 
     cls = session().plugins.entropy_model(plan.model).loaded
@@ -102,7 +126,7 @@ def _trainer(plan: Recipe, origin: str, folder: Path, branch: tuple[Path, int] |
 
     options = parse_options(cls.options_class, plan.options, f"{origin}: options")
     torch.manual_seed(plan.seed)
-    return Trainer(cls(options), plan, folder, branch)
+    return Trainer(cls(options), plan, folder, branch, loggers)
 
 
 def _work(trainer: Trainer, minutes: float | None, export_only: bool) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from toolkit.codec.metadata import NO_METADATA, Metadata
 from toolkit.codec.picture import ImageLike, Picture, as_picture, as_pixels
 from toolkit.codec.pixels import CHANNELS, MODES, Pixels, as_rgb, from_rgb, mode_of
+from toolkit.display import changed_options, html_table, options_table, png
 from toolkit.errors import UsageError
 from toolkit.format.limits import LEAST_PIXEL_BYTES
 from toolkit.options import Options
@@ -46,7 +47,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Encoded:
     """A coded image and what is known about it."""
 
@@ -71,8 +72,26 @@ class Encoded:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "reconstruction": self.reconstruction, "show": None}
 
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{name} {bits / 8:,.0f}" for name, bits in self.parts.items())
+        return f"Encoded({len(self.data):,} bytes{f': {parts}' if parts else ''})"
 
-@dataclass(frozen=True)
+    def _repr_html_(self) -> str:
+        """What the bits of the file are for."""
+        whole = 8 * len(self.data)
+        rows = [
+            (
+                name,
+                f"{bits / 8:,.0f}",
+                f"{bits / whole:.1%}",
+                f"{self.kl_bits[name] / 8:,.0f}" if name in self.kl_bits else "",
+            )
+            for name, bits in self.parts.items()
+        ]
+        return html_table(("part", "bytes", "share", "KL, bytes"), rows, repr(self))
+
+
+@dataclass(frozen=True, repr=False)
 class Decoded:
     """A decoded image."""
 
@@ -82,6 +101,14 @@ class Decoded:
     """Of a file that codes a ladder: how many levels were decoded, and how many the model has."""
     metadata: Metadata = NO_METADATA
     """What the file says of the picture beside its pixels."""
+
+    def __repr__(self) -> str:
+        height, width, _ = self.pixels.shape
+        return f"Decoded({width}x{height} {mode_of(self.pixels)})"
+
+    def _repr_png_(self) -> bytes:
+        """The picture."""
+        return png(self.pixels)
 
 
 @dataclass(frozen=True)
@@ -117,7 +144,10 @@ class DecodeSettings:
 
     precision: Literal["float32", "float64", "bfloat16"] = "float32"
     threads: int | None = None
-    weights: Path | None = None
+    weights: Path | str | None = None
+    """A file, or a URL as in ``toolkit.format.weights_url``; None: the codec's, or what fits."""
+    download: bool = False
+    """Whether weights that aren't here may be fetched."""
     levels: int | None = None
     """Of a file that codes a ladder: how many levels to decode, from the top; those below are taken
     at the means of their priors. None: all."""
@@ -147,6 +177,14 @@ class Codec(ABC):
         self.device = "cpu"
         """Where networks run, for codecs whose networks can run elsewhere: a word of
         ``toolkit.device``."""
+
+    def __repr__(self) -> str:
+        told = f": {text}" if (text := changed_options(self.options)) else ""
+        return f"<codec '{self.spec.name}'{told}>"
+
+    def _repr_html_(self) -> str:
+        """Its options."""
+        return options_table(self.options, f"codec '{self.spec.name}': {self.spec.summary}")
 
     @property
     def plugins(self) -> Plugins:

@@ -32,7 +32,8 @@ from toolkit.format.container import (
     read_container,
     write_container,
 )
-from toolkit.format.weights import Weights, load_weights, weights_for_file
+from toolkit.format.weights import Weights, find_weights, load_weights, weights_of_fingerprint
+from toolkit.format.weights_url import is_url, locate_weights
 
 if TYPE_CHECKING:
     from toolkit.codec.base import ImageLike, Pixels
@@ -215,13 +216,35 @@ def metadata_in(container: Container, partial: bool = False) -> Metadata:
     return NO_METADATA
 
 
-def weights_of_file(container: Container, given: Path | None, folder: Path) -> Weights:
-    """The weights that a file was made with: those ``given``, or those in ``folder`` that fit.
+def weights_of_file(
+    container: Container, settings: DecodeSettings, own: str, folder: Path
+) -> Weights:
+    """The weights that a file was made with.
 
-    Raises OtherModel where none do, and what ``load_weights`` does.
+    Arguments:
+        container: the file.
+        settings: may name weights, and let them be fetched.
+        own: those of the codec, by name in ``folder``, path or URL; empty: whatever fits the file,
+            in ``folder`` or among those once fetched.
+        folder: of the weights that ship.
+
+    Raises:
+        OtherModel: none fit, or those named don't.
+        MissingError, InputError, UsageError: as ``locate_weights`` and ``load_weights`` do.
     """
     wanted = container.fingerprint or b""
-    weights = load_weights(weights_for_file(wanted, given, folder))
+    if settings.weights is not None:
+        path: Path | None = locate_weights(str(settings.weights), settings.download)
+    elif is_url(own):
+        path = locate_weights(own, settings.download)
+    else:
+        path = find_weights(own, folder) if own else weights_of_fingerprint(wanted, folder)
+    if path is None:
+        raise OtherModel(
+            f"the file was made with weights {wanted.hex()}, which aren't among those "
+            "installed: name their file with --weights"
+        )
+    weights = load_weights(path)
     if weights.fingerprint != wanted:
         raise OtherModel(
             f"the file was made with weights {wanted.hex()}, not with "

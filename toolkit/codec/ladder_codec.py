@@ -53,8 +53,8 @@ class LadderOptions(Options, frozen=True):
     """Options of codecs that send samples."""
 
     weights: str = ""
-    """Shipped weights by name, or a path to a .safetensors file; empty: those named as the
-    model."""
+    """Shipped weights by name, a .safetensors file, or the URL of one (https://, hf://) with its
+    hash; empty: those named as the model."""
     levels: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Sampler of each level: ``sampler`` names it, the rest are its options. ``default`` is for
     all levels; ``level1`` (nearest the image), ``level2`` and so on are laid over it."""
@@ -257,10 +257,8 @@ class LadderCodec(ContainerCodec):
     def decode_rgb(self, container: Container, settings: DecodeSettings) -> Decoded:
         from toolkit.entropy_model.network import load_network
 
-        given = settings.weights
-        if given is None and self.options.weights:
-            given = self.weights
-        weights = weights_of_file(container, given, self.model.weights_folder)
+        own, folder = self.options.weights, self.model.weights_folder
+        weights = weights_of_file(container, settings, own, folder)
         device = self.device if settings.device is None else resolve_device(settings.device)
         network = load_network(self.model, weights.path, settings.precision, device=device)
         check_memory(container.height, container.width, network.memory)

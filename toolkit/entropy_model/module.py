@@ -68,6 +68,14 @@ class LadderModule(nn.Module):
         self.objective = dict(objective or {})
         self.rate, self.seed = rate, seed
 
+    def __repr__(self) -> str:
+        numbers = sum(p.numel() for p in self.parameters())
+        device = next(self.parameters()).device
+        return (
+            f"<module '{self.name}': {self.model.depth} levels, {numbers / 1e6:.2f} M weights, "
+            f"rate {self.rate:g}, on {device}>"
+        )
+
     @property
     def levels(self) -> list[str]:
         """Names of the levels, top first."""

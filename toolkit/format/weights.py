@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import InputError, MissingError
-from toolkit.format.errors import OtherModel
 from toolkit.format.files import write_bytes_atomically
 from toolkit.format.tensors import pack, unpack
+from toolkit.format.weights_url import fetched_weights, is_url, locate_weights
 from toolkit.sampling.rate_prediction import PREFIX, RatePredictor
 
 if TYPE_CHECKING:
@@ -179,10 +179,13 @@ def load_weights(path: Path) -> Weights:
 
 
 def find_weights(name: str, folder: Path) -> Path:
-    """The file that ``name`` means: a path (it has a slash or a suffix), or a name in ``folder``.
+    """The file that ``name`` means, for encoding: a name in ``folder``, a path (it has a slash or a
+    suffix), or a URL (``toolkit.format.weights_url``), fetched where it isn't there yet.
 
-    Raises MissingError that lists what is there.
+    Raises MissingError that lists what is there, and what ``locate_weights`` does.
     """
+    if is_url(name):
+        return locate_weights(name)
     is_path = name.endswith(SUFFIX) or Path(name).name != name
     path = Path(name) if is_path else folder / f"{name}{SUFFIX}"
     if not path.is_file():
@@ -192,23 +195,8 @@ def find_weights(name: str, folder: Path) -> Path:
 
 
 def weights_of_fingerprint(wanted: bytes, folder: Path) -> Path | None:
-    """The file in ``folder`` with this fingerprint, if there is one."""
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
+    """The file with this fingerprint in ``folder``, or else among those once fetched."""
+    for path in (*sorted(folder.glob(f"*{SUFFIX}")), *fetched_weights()):
         if fingerprint(path) == wanted:
             return path
     return None
-
-
-def weights_for_file(wanted: bytes, given: Path | None, folder: Path) -> Path:
-    """The weights to decode a file with whose header has the fingerprint ``wanted``: those
-    ``given`` by the user, or those in ``folder`` that fit.
-
-    Raises OtherModel where none do. Whether what was given fits is for the decoder to check.
-    """
-    path = given.absolute() if given else weights_of_fingerprint(wanted, folder)
-    if path is None:
-        raise OtherModel(
-            f"the file was made with weights {wanted.hex()}, which aren't among those "
-            "installed: name their file with --weights"
-        )
-    return path

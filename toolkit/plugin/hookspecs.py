@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from toolkit.plugin.specs import (
         CodecSpec,
         EntropyModelSpec,
@@ -108,4 +110,19 @@ def toolkit_row_done(row: dict[str, Any]) -> None:
         @hookimpl
         def toolkit_row_done(row):
             print(row["image"], row["bpp"])
+    """
+
+
+@hookspec
+def toolkit_training_record(folder: Path, record: dict[str, Any]) -> None:
+    """Observer: a record was written to ``log.jsonl`` of the run in ``folder``: for a tracker of
+    one's own. ``record["kind"]`` is ``step``, ``validation``, ``skip``, ``resumed`` or ``note``;
+    what else is in it, docs/training.md says. As above, one that raises is left out.
+
+    ::
+
+        @hookimpl
+        def toolkit_training_record(record):
+            if record["kind"] == "step":
+                tracker.log(record, step=record["step"])
     """

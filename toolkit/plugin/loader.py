@@ -68,6 +68,17 @@ class Plugins:
         self.manager = pluggy.PluginManager(hookspecs.PROJECT)
         self.manager.add_hookspecs(hookspecs)
 
+    def __repr__(self) -> str:
+        kinds = (
+            ("codecs", self.codecs),
+            ("entropy models", self.entropy_models),
+            ("samplers", self.samplers),
+            ("metrics", self.metrics),
+        )
+        told = ", ".join(f"{len(specs)} {kind}" for kind, specs in kinds)
+        left_out = f", {len(self.problems)} left out" if self.problems else ""
+        return f"<plugins: {told}{left_out}>"
+
     def codec(self, name: str) -> CodecSpec:
         """The codec of this name. Raises UnknownName, as do the ones below."""
         return _look_up(self.codecs, "codec", name)

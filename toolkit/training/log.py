@@ -5,23 +5,32 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from toolkit.training.folder import LOG
 from toolkit.training.objective import Loss
 
+Logger = Callable[[Mapping[str, Any]], None]
+"""Is called with every record of a log, after it was written."""
+
 
 class TrainingLog:
     """Writes ``log.jsonl`` into ``folder`` and lines to standard output.
 
     Step records are means over the ``every`` seconds since the last one.
+
+    Arguments:
+        folder: of the run.
+        quiet: write nothing, for all processes of a run but one.
+        loggers: who else is told of the records.
     """
 
     every = 20.0
 
-    def __init__(self, folder: Path, quiet: bool = False) -> None:
-        self.quiet = quiet
+    def __init__(self, folder: Path, quiet: bool = False, loggers: Sequence[Logger] = ()) -> None:
+        self.quiet, self.loggers = quiet, tuple(loggers)
         self.file: BinaryIO | None = None
         if not quiet:
             folder.mkdir(parents=True, exist_ok=True)
@@ -36,6 +45,8 @@ class TrainingLog:
         if self.file is not None:
             self.file.write(json.dumps(record).encode() + b"\n")
             self.file.flush()
+            for logger in self.loggers:
+                logger(record)
 
     def note(self, text: str) -> None:
         """A line for the reader."""

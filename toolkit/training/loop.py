@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +25,7 @@ from toolkit.training.data import image_files, split
 from toolkit.training.device import ThreadTuner, autocast, choose_device, choose_precision
 from toolkit.training.folder import CHECKPOINT
 from toolkit.training.guard import StepGuard
-from toolkit.training.log import TrainingLog
+from toolkit.training.log import Logger, TrainingLog
 from toolkit.training.objective import RateDistortion, TrainableModel
 from toolkit.training.optim import MixedOptimizer
 from toolkit.training.processes import Processes
@@ -41,12 +42,17 @@ class Trainer:
     ``out`` holds ``checkpoint.pt`` (resumes exactly), ``log.jsonl`` and, at the end, what
     ``toolkit.training.export`` makes of them; whoever runs a Trainer locks the folder
     (``toolkit.training.folder.locked``). With ``branch``, a folder of another run and a number of
-    steps, ``out`` is a branch of that run (``begin_branch``). Under torchrun every process takes
-    its share of each batch.
+    steps, ``out`` is a branch of that run (``begin_branch``). ``loggers`` are called with each
+    record of the log. Under torchrun every process takes its share of each batch.
     """
 
     def __init__(
-        self, model: nn.Module, recipe: Recipe, out: Path, branch: tuple[Path, int] | None = None
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        out: Path,
+        branch: tuple[Path, int] | None = None,
+        loggers: Sequence[Logger] = (),
     ) -> None:
         self.recipe, self.out = recipe, out
         self.processes = Processes.from_environment()
@@ -66,7 +72,7 @@ class Trainer:
             begin(model, recipe, recipe.start, self.crops)
         self._assemble(model)
         self.validation = Validation(held, recipe.objective, self.device, self.dtype)
-        self.log = TrainingLog(out, quiet=not self.processes.first)
+        self.log = TrainingLog(out, not self.processes.first, loggers)
         self.resume()
 
     def _assemble(self, model: nn.Module) -> None:

@@ -171,7 +171,8 @@ class Start(Options, frozen=True):
     """Weights to begin with."""
 
     weights: str
-    """Safetensors of the same kind of model, with as many channels or fewer."""
+    """Safetensors of the same kind of model, with as many channels or fewer: a file, or the URL of
+    one (https://, hf://) with its hash."""
     channels: Count | None = None
     """Where the model has more channels: how many of the file's to take over (null: all). The
     file's are sorted, the most informative first, and its last may be idle."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from toolkit.errors import InputError
 from toolkit.format.weights import load_weights
+from toolkit.format.weights_url import locate_weights
 from toolkit.options import parse_options
 from toolkit.training.data import CropSource
 from toolkit.training.objective import AddsChannels
@@ -69,7 +69,7 @@ def begin_with(model: nn.Module, kind: str, start: Start, objective: Objective) 
     Raises MissingError where there is no such file, InputError where it is no weights file or
     one of another kind of model.
     """
-    path = Path(start.weights)
+    path = locate_weights(start.weights)
     weights = load_weights(path)
     state, target = weights.tensors, model.state_dict()
     if weights.model not in (kind, *getattr(model, "begins_with", ())):

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 from toolkit.codec.base import as_pixels
+from toolkit.download import cache_folder, read_url
 from toolkit.errors import InputError, MissingError
 from toolkit.format.files import write_bytes_atomically
 
 SOURCE = "https://r0k.us/graphics/kodak/kodak"
-TIMEOUT = 30.0
 LIMIT = 4 << 20
 """Bytes that a file may have; the largest has 0.8 million."""
 PIXEL_SHA256 = (
@@ -50,14 +47,6 @@ PIXEL_SHA256 = (
 )
 """SHA-256 of the decoded RGB bytes of kodim01 to kodim24."""
 NAMES = tuple(f"kodim{number:02d}.png" for number in range(1, 25))
-
-
-def cache_folder() -> Path:
-    """``$TOOLKIT_DATA``, or ``toolkit`` in the user's cache folder."""
-    if own := os.environ.get("TOOLKIT_DATA"):
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "toolkit"
 
 
 def kodak_paths(folder: Path | None = None) -> list[Path]:
@@ -133,17 +122,6 @@ def _read(folder: Path, name: str) -> bytes:
 
 
 def _download(name: str) -> bytes:
-    url = f"{SOURCE}/{name}"
-    request = urllib.request.Request(url, headers={"User-Agent": "compression-toolkit"})
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-            data: bytes = answer.read(LIMIT + 1)
-    except (OSError, urllib.error.URLError) as error:
-        reason = getattr(error, "reason", error)
-        raise MissingError(
-            f"{url}: can't be fetched ({reason}); if you have the images, "
-            "use: toolkit data kodak --from FOLDER"
-        ) from None
-    if len(data) > LIMIT:
-        raise InputError(f"{url}: more than {LIMIT} bytes, which no Kodak image has")
-    return data
+    return read_url(
+        f"{SOURCE}/{name}", LIMIT, "if you have the images, use: toolkit data kodak --from FOLDER"
+    )

@@ -36,9 +36,9 @@ def rate_distortion_figure(
 ) -> Figure:
     """PSNR and MS-SSIM over bpp: a thick line for each codec, its theoretical curve dashed,
     published curves thin."""
-    from matplotlib.figure import Figure
+    from toolkit_evaluation.results.inline_figure import InlineFigure
 
-    figure = Figure(figsize=(11, 5), layout="constrained")
+    figure = InlineFigure(figsize=(11, 5), layout="constrained")
     axes = figure.subplots(1, len(PANELS))
     own = {codec: [mean for mean in means if mean.codec == codec] for codec in codecs}
     for axis, (metric, label) in zip(axes, PANELS, strict=True):

@@ -102,6 +102,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     """That making the row took, everything included."""
 
+    def __repr__(self) -> str:
+        at = f" at {self.point_label}" if self.point_label else ""
+        told = self.error if self.error else _short(self)
+        return f"Row({self.image}, {self.codec}{at}: {told})"
+
     @property
     def ok(self) -> bool:
         """Whether there is a result."""
@@ -179,6 +184,9 @@ class Mean(msgspec.Struct, frozen=True, kw_only=True):
     mismatches: int
     """Files that decoded to something else than the encoder expected."""
 
+    def __repr__(self) -> str:
+        return f"Mean({self.codec} at {self.point_label}, {self.images} images: {_short(self)})"
+
     @property
     def point_label(self) -> str:
         """Point or target, for people."""
@@ -220,6 +228,12 @@ def _mean(group: list[Row], names: Sequence[str]) -> Mean:
         figures={name: mean_of(row.value(name) for row in good) for name in names},
         mismatches=sum(row.matches_encoder is False for row in good),
     )
+
+
+def _short(one: HasFigures) -> str:
+    """Rate and quality, as far as they are known."""
+    found = ((one.value("bpp"), "{:.4f} bpp"), (one.value("psnr"), "{:.2f} dB"))
+    return ", ".join(form.format(value) for value, form in found if value is not None)
 
 
 def mean_of(values: Iterable[float | None]) -> float | None:

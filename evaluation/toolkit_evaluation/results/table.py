@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from toolkit.display import html_table
 from toolkit.errors import MissingError
 from toolkit_evaluation.results.columns import columns_of
 from toolkit_evaluation.results.row import Mean, Row, means_of
@@ -17,12 +18,13 @@ from toolkit_evaluation.results.row import Mean, Row, means_of
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
+    from rich.console import Console, ConsoleOptions, RenderResult
 
     from toolkit_evaluation.results.bdrate import BDRate
     from toolkit_evaluation.results.reference import Reference
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """Rows (one for each image, codec and point) and what they come to."""
 
@@ -102,16 +104,26 @@ class Table:
         found = self.means if means else self.rows
         return DataFrame([one.to_dict() for one in found])
 
+    def __repr__(self) -> str:
+        """As ``toolkit eval`` prints it, in 80 columns."""
+        from rich.console import Console
+
+        text = io.StringIO()
+        Console(width=80, file=text, color_system=None, force_jupyter=False).print(self)
+        return text.getvalue().rstrip()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from toolkit_evaluation.results.terminal import renderables
+
+        yield from renderables(options.max_width, self, self.bd_rates())
+
     def _repr_html_(self) -> str:
-        """The means as a notebook shows them."""
+        """The means, and how many failed, as a notebook shows them."""
         columns = columns_of(self.metrics)
-        head = "".join(f"<th>{title}</th>" for title in ("codec", *columns))
-        rows = []
-        for mean in self.means:
-            cells = [escape(mean.codec), *(escape(cell(mean)) for cell in columns.values())]
-            rows.append("".join(f"<td>{cell}</td>" for cell in cells))
-        body = "".join(f"<tr>{row}</tr>" for row in rows)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        rows = [[m.codec, *(cell(m) for cell in columns.values())] for m in self.means]
+        told = [f"{len(self.failures)} failed"] if self.failures else []
+        told += [f"{codec} left out: {why}" for codec, why in self.skipped.items()]
+        return html_table(("codec", *columns), rows, "; ".join(told))
 
     def to_json(self) -> bytes:
         """``{"rows": [...], "means": [...], "skipped": {codec: why}}``."""

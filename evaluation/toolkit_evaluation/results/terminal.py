@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from toolkit_evaluation.results.columns import TIMES, columns_of
 from toolkit_evaluation.results.row import Mean
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from toolkit_evaluation.results.bdrate import BDRate
     from toolkit_evaluation.results.table import Table
@@ -19,12 +19,18 @@ FAILURES_SHOWN = 10
 
 def print_table(console: Console, table: Table, bd_rates: Sequence[BDRate]) -> None:
     """Means, BD-rates and failures of a run."""
-    for columns in _tables(console.width, table):
-        console.print(_grid(table, columns))
-        console.print()
+    for part in renderables(console.width, table, bd_rates):
+        console.print(part)
+
+
+def renderables(width: int, table: Table, bd_rates: Sequence[BDRate]) -> Iterator[RenderableType]:
+    """The same, part by part, in lines of at most ``width`` characters where numbers allow it."""
+    for columns in _tables(width, table):
+        yield _grid(table, columns)
+        yield ""
     if any(bd.image is None for bd in bd_rates):
-        console.print(_bd_grid(bd_rates))
-    _print_problems(console, table)
+        yield _bd_grid(bd_rates)
+    yield from _problems(table)
 
 
 def _tables(width: int, table: Table) -> list[dict[str, Callable[[Mean], str]]]:
@@ -46,7 +52,7 @@ def _tables(width: int, table: Table) -> list[dict[str, Callable[[Mean], str]]]:
     return [{title: columns[title] for title in titles} for titles in found]
 
 
-def _grid(table: Table, columns: dict[str, Callable[[Mean], str]]) -> object:
+def _grid(table: Table, columns: dict[str, Callable[[Mean], str]]) -> RenderableType:
     from rich.table import Table as Grid
 
     grid = Grid(box=None, pad_edge=False, header_style="bold")
@@ -62,7 +68,7 @@ def _grid(table: Table, columns: dict[str, Callable[[Mean], str]]) -> object:
     return grid
 
 
-def _bd_grid(bd_rates: Sequence[BDRate]) -> object:
+def _bd_grid(bd_rates: Sequence[BDRate]) -> RenderableType:
     from rich.table import Table as Grid
 
     names = {"psnr": "PSNR", "ms_ssim": "MS-SSIM"}
@@ -102,18 +108,19 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{value:+.1f} %"
 
 
-def _print_problems(console: Console, table: Table) -> None:
+def _problems(table: Table) -> Iterator[RenderableType]:
+    from rich.text import Text
+
     failures = table.failures
     if failures:
-        console.print(f"\n[bold red]{len(failures)} failed[/]")
+        yield Text(f"\n{len(failures)} failed", "bold red")
     for row in failures[:FAILURES_SHOWN]:
         at = f" at {row.point_label}" if row.point_label else ""
-        console.print(f"  {row.image}, {row.codec}{at}: {row.error}", markup=False)
+        yield Text(f"  {row.image}, {row.codec}{at}: {row.error}")
     if len(failures) > FAILURES_SHOWN:
-        console.print(f"  and {len(failures) - FAILURES_SHOWN} more, in the rows")
+        yield f"  and {len(failures) - FAILURES_SHOWN} more, in the rows"
     differing = [row for row in table.rows if row.matches_encoder is False]
     if differing:
-        console.print(
-            f"\n[bold red]{len(differing)} decoded to other pixels than the encoder had[/], "
-            f"the first: {differing[0].image}, {differing[0].codec}"
-        )
+        head = f"\n{len(differing)} decoded to other pixels than the encoder had"
+        rest = f", the first: {differing[0].image}, {differing[0].codec}"
+        yield Text.assemble((head, "bold red"), rest)

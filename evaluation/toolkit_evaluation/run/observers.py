@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from toolkit.plugin.observers import HookObservers
 from toolkit_evaluation.results.row import Row
 
 if TYPE_CHECKING:
@@ -23,20 +24,10 @@ class Observers:
         notice: Callable[[str], None],
         first: Callable[[Row, bool], None],
     ) -> None:
-        self._notice = notice
         self._first = first
-        self._observers = list(plugins.manager.hook.toolkit_row_done.get_hookimpls())
+        self._observers = HookObservers(plugins, "toolkit_row_done", notice)
 
     def __call__(self, row: Row, cached: bool) -> None:
         self._first(row, cached)
-        if cached:
-            return
-        for observer in list(self._observers):
-            try:
-                observer.function(row=row.to_dict())
-            except Exception as error:
-                self._observers.remove(observer)
-                self._notice(
-                    f"plugin '{observer.plugin_name}': toolkit_row_done raised "
-                    f"{type(error).__name__}: {error}; left out from here on"
-                )
+        if not cached:
+            self._observers(row=row.to_dict())

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import UsageError
+from toolkit.notebook import notebook_progress
 from toolkit.plugin.loader import Plugins, load_plugins
 from toolkit.plugin.presets import Preset, load_registry
 from toolkit_evaluation.data.datasets import ImageFile, find_images
@@ -176,7 +177,7 @@ def evaluate(
     plugins: Plugins | None = None,
     registry: str | Path | None = None,
     notice: Notice = _warn,
-    on_row: OnRow = lambda row, cached: None,
+    on_row: OnRow | None = None,
 ) -> Table:
     """Rate and distortion of presets on images.
 
@@ -188,7 +189,8 @@ def evaluate(
         plugins: All plugins; those that are installed where None.
         registry: The file of presets, where it isn't found by itself.
         notice: Called with one-line messages; by default they go to standard error.
-        on_row: Called with every row as it comes, and whether it was there already.
+        on_row: Called with every row as it comes, and whether it was there already; by default a
+            notebook shows a progress bar.
 
     Returns:
         The rows, one for each image, preset and point, and their means. An image that fails
@@ -203,11 +205,16 @@ def evaluate(
     if any(isinstance(name, str) for name in names):
         known = load_registry(plugins, Path(registry) if registry else None)
         names = [known.preset(n, options) if isinstance(n, str) else n for n in names]
-    return plan(
+    work = plan(
         [preset for preset in names if isinstance(preset, Preset)],
         [images] if isinstance(images, (str, Path)) else images,
         settings,
         plugins,
         notice=notice,
-        on_row=on_row,
-    ).run()
+    )
+    if on_row is not None:
+        work.on_row = on_row
+        return work.run()
+    with notebook_progress(work.total, "rows") as step:
+        work.on_row = lambda row, _: step(f"{row.image} {row.codec} {row.point_label}")
+        return work.run()

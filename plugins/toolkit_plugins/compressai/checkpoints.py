@@ -24,6 +24,7 @@ import msgspec
 from toolkit.errors import InputError, MissingError, UsageError
 from toolkit.format.files import write_atomically
 from toolkit.format.weights import load_weights
+from toolkit.format.weights_url import is_url, locate_weights
 from toolkit_plugins.compressai.upstream import compressai, submodule
 
 VARIABLE_RATE = ("bmshj2018-hyperprior-vbr", "mbt2018-mean-vbr", "mbt2018-vbr")
@@ -109,18 +110,21 @@ def save_checkpoint(model: Any, architecture: str, path: Path) -> None:
     write_atomically(path, lambda file: file.write(data))
 
 
-def locate(source: Source) -> Path:
-    """The weights file, fetched from the zoo if need be. Raises MissingError."""
+def locate(source: Source, download: bool = True) -> Path:
+    """The weights file. One of the zoo, or of a URL, is fetched if need be, and if ``download``
+    lets it. Raises MissingError, and what ``locate_weights`` does."""
     if source.weights:
-        path = Path(source.weights.replace("{quality}", str(source.quality)))
-        if not path.is_file():
-            raise MissingError(f"{path}: no such weights file")
-        return path
+        return locate_weights(source.weights.replace("{quality}", str(source.quality)), download)
     url = _zoo_url(source)
     import torch
 
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if not path.is_file():
+        if not download:
+            raise MissingError(
+                f"{path.name}: these weights of CompressAI's zoo aren't here yet, and decoding "
+                "fetches none unless told to (--download)"
+            )
         _download(url, path)
     return path
 
@@ -136,7 +140,8 @@ def what_codes(sources: Iterable[Source]) -> dict[str, Any]:
         version = "missing"
     found = {}
     for source in sorted(sources, key=lambda source: source.quality):
-        path = Path(source.weights.replace("{quality}", str(source.quality)))
+        name = source.weights.replace("{quality}", str(source.quality))
+        path = locate_weights(name) if is_url(name) else Path(name)
         if source.weights and path.is_file():
             found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     return {"compressai": version, **({"weights": found} if found else {})}

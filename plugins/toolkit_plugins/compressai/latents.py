@@ -14,6 +14,7 @@ from toolkit_plugins.compressai.checkpoints import (
     Source,
     fetch,
     load_network,
+    locate,
     sources,
     what_codes,
 )
@@ -108,7 +109,9 @@ class LatentsCodec(LatentCodec):
         given = settings.weights
         weights = self.options.weights if given is None else str(given)
         options = LatentsOptions(weights=weights, **known)
+        codec = LatentsCodec(self.spec, options, self.plugins)
         try:
-            return LatentsCodec(self.spec, options, self.plugins).model(point)
+            locate(codec.source(point), settings.download)
+            return codec.model(point)
         except UsageError as error:  # a quality between two
             raise BadStream(str(error)) from None

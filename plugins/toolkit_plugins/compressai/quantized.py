@@ -22,6 +22,7 @@ from toolkit_plugins.compressai.checkpoints import (
     Source,
     fetch,
     load_network,
+    locate,
     sources,
     what_codes,
 )
@@ -50,8 +51,8 @@ class QuantizedOptions(Options, frozen=True):
     metric: Literal["mse", "ms-ssim"] = "mse"
     """What the zoo's weights were trained for."""
     weights: str = ""
-    """A file (.safetensors, or one of CompressAI's checkpoints), ``{quality}`` in its name
-    standing for the quality; empty: CompressAI's zoo, downloaded when first needed."""
+    """A file (.safetensors, or one of CompressAI's checkpoints) or its URL, ``{quality}`` in it
+    standing for the quality; empty: CompressAI's zoo. Encoding fetches what isn't here."""
     sha256: str = ""
     """What the SHA-256 of that file must begin with."""
 
@@ -115,7 +116,9 @@ class QuantizedCodec(ContainerCodec):
         given = settings.weights
         weights = self.options.weights if given is None else str(given)
         options = msgspec.structs.replace(self.options, metric=METRICS[metric], weights=weights)
-        return Decoded(QuantizedCodec(self.spec, options, self.plugins)._run(job))
+        codec = QuantizedCodec(self.spec, options, self.plugins)
+        locate(codec.source(point), settings.download)  # for the process that decodes
+        return Decoded(codec._run(job))
 
     def _run(self, job: Job) -> Pixels:
         setup = msgspec.msgpack.encode(self.source(job.point))

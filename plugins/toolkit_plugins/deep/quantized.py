@@ -159,7 +159,8 @@ class QuantizedOptions(Options, frozen=True):
     """Options of the twin's codec."""
 
     weights: str = ""
-    """Path to a .safetensors file; empty: shipped weights named as the model."""
+    """A .safetensors file, or the URL of one (https://, hf://) with its hash; empty: shipped
+    weights named as the model."""
 
 
 class QuantizedLadderCodec(ContainerCodec):
@@ -212,10 +213,8 @@ class QuantizedLadderCodec(ContainerCodec):
 
     def decode_rgb(self, container: Container, settings: DecodeSettings) -> Decoded:
         assert self.spec.model is not None
-        given = settings.weights
-        if given is None and self.options.weights:
-            given = self.weights
-        weights = weights_of_file(container, given, self.spec.model.weights_folder)
+        folder = self.spec.model.weights_folder
+        weights = weights_of_file(container, settings, self.options.weights, folder)
         network = load_quantized(self.spec.model, weights.path)
         check_memory(container.height, container.width, network.memory)
         rate, expected, streams = _streams(container, network.model.depth)

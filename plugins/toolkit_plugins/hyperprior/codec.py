@@ -290,7 +290,6 @@ class HyperpriorCodec(LatentCodec):
     def model_of_file(
         self, container: Container, point: float, settings: DecodeSettings
     ) -> GaussianModel:
-        given = settings.weights
-        if given is None and self.options.weights != HyperpriorCodecOptions().weights:
-            given = self.weights
-        return _at_rate(weights_of_file(container, given, FOLDER).path, point)
+        own = self.options.weights
+        own = "" if own == HyperpriorCodecOptions().weights else own
+        return _at_rate(weights_of_file(container, settings, own, FOLDER).path, point)
