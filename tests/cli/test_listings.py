@@ -113,7 +113,8 @@ def test_info_needs_no_torch(run: Run, photo: Path, tmp_path: Path, codec: str) 
 def test_what_to_install_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from toolkit.plugin import specs
 
-    monkeypatch.setattr(specs, "_present", lambda need: need != "python:pillow_jxl")
+    monkeypatch.setattr(specs, "present", lambda module: module != "pillow_jxl")
     status, out, _ = run("codecs", "jxl")
     assert status == 0
-    assert "pip install 'compression-without-quantization[jxl]'" in " ".join(out.split())
+    assert "[missing: python:pillow_jxl; extra jxl]" in " ".join(out.split())
+    assert "  Extras: pip install 'compression-without-quantization[jxl]'\n" in out

@@ -42,7 +42,11 @@ def encode_within(open_with: Open, preset: Preset, pixels: Pixels, size: int) ->
     if point == _most(coder):
         encoded = coder.encode(pixels, point)
         if len(encoded.data) <= size:
-            return point, encoded, _beyond(coder, point, f"{len(encoded.data)} bytes", size)
+            return (
+                point,
+                encoded,
+                _beyond(coder, point, f"{len(encoded.data)} bytes", f"{size} bytes"),
+            )
     return point, coder.encode_within(pixels, point, size), ""
 
 
