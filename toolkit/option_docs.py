@@ -109,8 +109,9 @@ def _attribute_docs(cls: type[Options]) -> dict[str, str]:
             continue
         assert isinstance(body, ast.ClassDef)
         for item, behind in zip(body.body, body.body[1:], strict=False):
-            text = getattr(getattr(behind, "value", None), "value", None)
-            if isinstance(item, ast.AnnAssign) and isinstance(text, str):
-                assert isinstance(item.target, ast.Name)
-                docs[item.target.id] = " ".join(text.split())
+            if not (isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)):
+                continue
+            match behind:
+                case ast.Expr(value=ast.Constant(value=str(text))):
+                    docs[item.target.id] = " ".join(text.split())
     return docs

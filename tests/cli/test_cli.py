@@ -225,8 +225,8 @@ def test_a_wanted_quality_is_met(run: Run, photo: Path, tmp_path: Path) -> None:
     [
         ("jpeg", ("--target-psnr", 90), "90 dB wanted"),
         ("jpeg", ("--target-psnr", 5), "5 dB wanted"),
-        ("pln-fast", ("--target-bytes", 10**6), "1000000 wanted"),
-        ("jpeg", ("--target-bpp", 50), "50000 wanted"),
+        ("pln-fast", ("--target-bytes", 10**6), "1000000 bytes wanted"),
+        ("jpeg", ("--target-bpp", 50), "50000 bytes wanted"),
     ],
 )
 def test_a_target_beyond_the_codec_is_told(

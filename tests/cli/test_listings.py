@@ -27,14 +27,16 @@ class Mine(Options, frozen=True):
     """How
     many."""
     shape: Literal["round", "square"] = "round"
+    name: str = "circle"
     floor: Annotated[float, Meta(gt=0)] | None = None
     sides: tuple[int, int] = (3, 4)
 
 
 def test_options_are_told_with_types_ranges_and_defaults() -> None:
-    bits, shape, floor, sides = option_docs(Mine)
+    bits, shape, name, floor, sides = option_docs(Mine)
     assert (bits.values, bits.default, bits.about) == ("whole number, 1 to 16", 10, "How many.")
     assert (shape.values, shape.choices) == ("one of round, square", ("round", "square"))
+    assert (shape.about, name.about) == ("", "")  # the next one's default is no text about it
     assert (floor.values, floor.default, floor.about) == ("number or null, at least 0", None, "")
     assert (sides.values, sides.default) == ("list of 2 whole numbers", (3, 4))
 
@@ -113,7 +115,8 @@ def test_info_needs_no_torch(run: Run, photo: Path, tmp_path: Path, codec: str) 
 def test_what_to_install_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from toolkit.plugin import specs
 
-    monkeypatch.setattr(specs, "_present", lambda need: need != "python:pillow_jxl")
+    monkeypatch.setattr(specs, "present", lambda module: module != "pillow_jxl")
     status, out, _ = run("codecs", "jxl")
     assert status == 0
-    assert "pip install 'compression-without-quantization[jxl]'" in " ".join(out.split())
+    assert "[missing: python:pillow_jxl; extra jxl]" in " ".join(out.split())
+    assert "  Extras: pip install 'compression-without-quantization[jxl]'\n" in out

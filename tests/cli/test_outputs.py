@@ -54,13 +54,13 @@ def test_nothing_is_replaced_without_force(
     assert run("encode", photo, coded, *JPEG, "--point", 5, "-f")[0] == 0
 
 
-def test_the_input_is_never_replaced(run: Run, photo: Path, coded: Path, tmp_path: Path) -> None:
-    link = tmp_path / "link.png"
-    link.symlink_to(photo)
+def test_the_input_is_never_replaced(run: Run, coded: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.jpg"
+    link.symlink_to(coded)
     hard = tmp_path / "hard.png"
     os.link(coded, hard)
     for command in (
-        ["encode", photo, photo, *JPEG], ["encode", photo, link, *JPEG], ["decode", coded, hard],
+        ["encode", coded, coded, *JPEG], ["encode", coded, link, *JPEG], ["decode", coded, hard],
     ):  # fmt: skip
         before = Path(command[1]).read_bytes()
         status, _, err = run(*command, "--force")
@@ -118,6 +118,39 @@ def test_pictures_are_kept_whole_or_it_is_said(run: Run, coded: Path, tmp_path: 
     assert (status, "JPEG as saved here is lossy" in err) == (0, True)
     status, _, err = run("decode", coded, tmp_path / "a.mpeg")
     assert (status, "no picture format" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "codec"),
+    [
+        ("a.jpg", (), "jpeg"), ("a.JPEG", (), "jpeg"), ("a.webp", (), "webp"),
+        ("a.j2k", (), "jpeg2000"), ("a.jpeg", JPEG, "jpeg"), ("a.bin", JPEG, "jpeg"),
+    ],
+)  # fmt: skip
+def test_the_suffix_chooses_the_format(
+    run: Run, photo: Path, tmp_path: Path, name: str, arguments: tuple[str, ...], codec: str
+) -> None:
+    status, told, err = run("encode", photo, tmp_path / name, *arguments, "--json")
+    assert (status, err, json.loads(told)["codec"]) == (0, "", codec)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("a.png", (), "'pln' makes .qf files, not .png"),
+        ("a.qf", JPEG, "'jpeg' makes .jpg files, not .qf"),
+        ("a.JPEG", ("--codec", "webp"), "'webp' makes .webp files, not .JPEG"),
+        ("a.avif", ("--codec", "pln-fast"), "'pln' makes .qf files, not .avif"),
+        ("a.heif", ("--codec", "pln-fast"), "'pln' makes .qf files, not .heif"),
+    ],
+)
+def test_a_suffix_that_contradicts_the_codec_is_refused(
+    run: Run, photo: Path, tmp_path: Path, name: str, arguments: tuple[str, ...], message: str
+) -> None:
+    status, _, err = run("encode", photo, tmp_path / name, *arguments, "--force")
+    assert (status, one_line(err)) == (2, True)
+    assert message in err
+    assert not (tmp_path / name).exists()
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="names are Unicode there")
@@ -209,7 +242,8 @@ def test_closed_streams(photo: Path, tmp_path: Path) -> None:
 
 def test_limits_are_options(run: Run, photo: Path, coded: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.png"
-    for command in (["encode", photo, out, *JPEG], ["decode", coded, out]):
+    again = tmp_path / "again.jpg"
+    for command in (["encode", photo, again, *JPEG], ["decode", coded, out]):
         status, _, err = run(*command, "--max-pixels", 7999)
         assert (status, one_line(err)) == (3, True)
         assert "100x80 are 8000 pixels, the limit is 7999" in err

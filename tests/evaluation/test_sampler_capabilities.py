@@ -80,6 +80,7 @@ def test_presets_that_sample_are_found_by_their_options(bench):
     assert "no preset whose codec sends samples" in errors
     Path("registry.yaml").write_text(
         f"{REGISTRY}  mine: {{codec: flat, options: {{coding: sampled}}, sweep: [50]}}\n"
+        "  gone: {codec: pln, options: {weights: not-shipped}, sweep: [0.5]}\n"
     )
     status, means, _ = bench("--synthetic", "--point", "0.5")
     assert (status, [mean["preset"] for mean in means]) == (0, ["mine"])

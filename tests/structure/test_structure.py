@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from toolkit.option_docs import option_docs
+from toolkit.options import Options
+from toolkit.plugin.loader import load_plugins
+from toolkit.sampling.choice import CommonOptions
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
     "toolkit": ROOT / "toolkit",
@@ -145,3 +150,26 @@ def test_no_six_equal_lines_in_two_places() -> None:
                 places[run].append(name)
     twice = {names[0]: (names, run) for run, names in places.items() if len(names) > 1}
     assert twice == {}
+
+
+def option_classes() -> set[type[Options]]:
+    """What the options of codecs, models and samplers that ship are declared in."""
+    plugins = load_plugins()
+    specs = [*plugins.codecs.values(), *plugins.entropy_models.values(), *plugins.samplers.values()]
+    loaded = [spec.loaded for spec in specs if not spec.missing()]
+    classes = {part.options_class for part in loaded} | {CommonOptions}
+    encoders = (getattr(part, "encoder_options_class", None) for part in loaded)
+    return classes | {cls for cls in encoders if cls is not None}
+
+
+def test_every_option_is_documented() -> None:
+    """So that ``--options`` can tell of it."""
+    classes = option_classes()
+    assert len(classes) > 15
+    found = [
+        f"{cls.__module__}.{cls.__name__}.{doc.name}"
+        for cls in classes
+        for doc in option_docs(cls)
+        if not re.search(r"\w+ .*\w+.*\.", doc.about)
+    ]
+    assert sorted(found) == []

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from toolkit.errors import ResourceError, ToolkitError
+from toolkit.packages import extras_of, not_installed
 
 if TYPE_CHECKING:
     from toolkit.plugin.loader import Plugins
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 FIRST = ("eval", "encode", "decode", "info")
 """Commands in the order in which help lists them; the others follow by name."""
 HELPERS = {
-    "batch", "bench_sizes", "columns", "listing", "options", "progress", "streams", "targets",
+    "batch", "bench_sizes", "columns", "formats", "listing", "options", "progress", "streams",
+    "targets",
 }  # fmt: skip
 """Modules beside the commands that are none."""
 GLOBAL_OPTIONS = ("--plugin", "--registry")
@@ -184,6 +186,11 @@ def main() -> None:
         _leave("interrupted", 130)
     except MemoryError:
         _leave("out of memory", ResourceError.exit_status)
+    except ModuleNotFoundError as error:
+        if not extras_of([error.name or ""]):
+            raise
+        missing = not_installed("this", [str(error.name)])
+        _leave(str(missing), missing.exit_status)
     except SystemExit as stop:
         if not isinstance(stop.__context__, BrokenPipeError):
             raise

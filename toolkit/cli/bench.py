@@ -14,6 +14,7 @@ from toolkit.cli import say, session
 from toolkit.cli.options import OptionList
 from toolkit.cli.progress import progress
 from toolkit.errors import MissingError, UsageError
+from toolkit.packages import require
 
 if TYPE_CHECKING:
     from toolkit.plugin.presets import Preset
@@ -78,6 +79,8 @@ def samplers(
     """Compare coded samplers on latents: bits, J, PSNR lost, time and memory."""
     from toolkit_evaluation.samplers.bench import SYNTHETIC_POINTS, SamplerBench
 
+    if plot is not None:
+        require("--plot", "matplotlib")
     if sizes is not None:
         if images or synthetic or plot is not None or by_level or len(point or ()) > 1:
             raise UsageError(
@@ -190,12 +193,16 @@ def _with_sampler(preset: Preset, text: str) -> Preset:
 
 
 def _presets_that_sample() -> list[str]:
-    """Names of the written presets whose codec sends samples; none of what isn't installed."""
+    """Names of the written presets whose codec sends samples; none of what isn't installed, nor
+    of models whose weights aren't here."""
+    from toolkit.plugin.presets import open_codec
+
     registry = session().registry
     found: list[str] = []
     for name in registry.names(written=True):
         with suppress(MissingError):
             if _sends_samples(registry.preset(name)):
+                open_codec(session().plugins, registry.preset(name)).identity()
                 found.append(name)
     return found
 

@@ -58,12 +58,15 @@ def encode(
             metavar="IMAGE... [OUTPUT]",
             readable=False,  # what can't be read is told below, as every bad input
             help="Pictures (PNG, JPEG, WebP, TIFF ...), folders or patterns; - for standard "
-            "input or output. Default for OUTPUT: IMAGE with the codec's suffix.",
+            "input or output. Default for OUTPUT: IMAGE with the codec's suffix; one with the "
+            "suffix of a format (.jpg, .avif ...) chooses the codec where --codec doesn't.",
         ),
     ],
     codec: Annotated[
         str | None,
-        typer.Option(help="A preset; see `toolkit presets`. Default: the registry's."),
+        typer.Option(
+            help="A preset; see `toolkit presets`. Default: by OUTPUT's suffix, or the registry's."
+        ),
     ] = None,
     point: Annotated[
         float | None,
@@ -105,6 +108,7 @@ def encode(
 ) -> None:
     """Code a picture, or many."""
     from toolkit.cli.batch import plan, run_all, run_one
+    from toolkit.cli.formats import check_suffix, codec_of_suffix
     from toolkit.cli.options import presets_with_options, set_limits
     from toolkit.errors import UsageError
     from toolkit.plugin.presets import open_codec
@@ -112,9 +116,11 @@ def encode(
     set_limits(max_pixels, max_memory)
     here = session()
     steps = [] if refinement_steps is None else [f"refinement_steps={refinement_steps}"]
-    names = [codec or here.registry.default]
-    (preset,) = presets_with_options(here.registry, names, [*(option or []), *steps])
+    output = images[1] if out is None and len(images) == 2 else None
+    name = codec or codec_of_suffix(output, here.plugins.codecs) or here.registry.default
+    (preset,) = presets_with_options(here.registry, [name], [*(option or []), *steps])
     spec = open_codec(here.plugins, preset).spec
+    check_suffix(output, spec, here.plugins.codecs)
     wishes = (point, target_bytes, target_bpp, target_psnr)
     if sum(value is not None for value in wishes) > 1:
         raise UsageError(

@@ -14,6 +14,7 @@ from toolkit.cli.options import Deterministic, DeviceOption, MaxMemory, MaxPixel
 from toolkit.cli.progress import progress
 from toolkit.device import Device
 from toolkit.errors import UsageError
+from toolkit.packages import require
 
 if TYPE_CHECKING:
     from toolkit_evaluation.results.table import Table
@@ -125,6 +126,7 @@ def evaluate(
     from toolkit_evaluation.run.plan import plan
     from toolkit_evaluation.run.settings import EvaluationSettings
 
+    require("eval", "bjontegaard", *([] if no_plot else ["matplotlib"]))
     if verify and keep_files is None:
         raise UsageError("--verify decodes the files that --keep-files keeps: name its folder")
     presets = presets_with_options(session().registry, codec, option)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from toolkit.cli import print_json, session
+from toolkit.cli.columns import print_columns
 from toolkit.cli.options import JsonFlag, MaxMemory, MaxPixels, set_limits
 from toolkit.cli.streams import input_name, named_errors, read_input
 from toolkit.errors import ToolkitError
@@ -33,13 +34,24 @@ def info(
     if json:
         print_json(told)
         return
+    rows: list[tuple[str, str]] = []
     for key, value in told.items():
         if key == "streams":
             for stream in value:
-                share = 100 * stream["bytes"] / len(data)
-                print(f"{'stream':>15}  {stream['name']}: {stream['bytes']} bytes, {share:.1f} %")
+                share = stream["bytes"] / len(data)
+                rows.append((f"stream {stream['name']}", f"{stream['bytes']} bytes, {share:.1%}"))
         else:
-            print(f"{key:>15}  {f'{value:.4f}' if isinstance(value, float) else value}")
+            rows.append((key.replace("_", " "), _words(value)))
+    print_columns(rows)
+
+
+def _words(value: Any) -> str:
+    """A value as people write it."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_words(inner)}" for key, inner in value.items())
+    if isinstance(value, bool) or value is None:
+        return {None: "none", True: "true", False: "false"}[value]
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def _container(name: str, data: bytes) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json as json_text
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from toolkit.cli import print_json
 from toolkit.cli.columns import print_columns
 from toolkit.errors import UnknownName, UsageError
+from toolkit.packages import install_command
 
 if TYPE_CHECKING:
     from toolkit.option_docs import OptionDoc
@@ -56,6 +57,7 @@ def print_specs(
         print_json(records if name is None else records[0])
         return
     print_columns([(spec.name, *cells(spec), f"{spec.summary}{_state(spec)}") for spec in specs])
+    _print_extras(specs)
     for heading, docs in documents.items():
         print(f"\n{heading}:" if docs else f"\n{heading}: none")
         _print_options(docs)
@@ -76,8 +78,15 @@ def _state(spec: Spec) -> str:
     if not absent:
         reason = spec.unavailable_reason() if isinstance(spec, CodecSpec) else ""
         return f" [{reason}]" if reason else ""
-    hint = spec.install_hint()
-    return f" [missing: {', '.join(absent)}{f'; {hint}' if hint else ''}]"
+    extras = f"; extra {', '.join(names)}" if (names := spec.missing_extras()) else ""
+    return f" [missing: {', '.join(absent)}{extras}]"
+
+
+def _print_extras(specs: Iterable[Spec]) -> None:
+    """The command that installs what descriptors miss, once for all."""
+    extras = dict.fromkeys(name for spec in specs for name in spec.missing_extras())
+    if extras:
+        print(f"\n  Extras: {install_command(extras)}")
 
 
 def _print_options(docs: list[OptionDoc]) -> None:

@@ -42,7 +42,11 @@ def encode_within(open_with: Open, preset: Preset, picture: Picture, size: int) 
     if point == _most(coder):
         encoded = coder.encode(picture, point)
         if len(encoded.data) <= size:
-            return point, encoded, _beyond(coder, point, f"{len(encoded.data)} bytes", size)
+            return (
+                point,
+                encoded,
+                _beyond(coder, point, f"{len(encoded.data)} bytes", f"{size} bytes"),
+            )
     return point, coder.encode_within(picture, point, size), ""
 
 

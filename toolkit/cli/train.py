@@ -89,11 +89,11 @@ def _is_first() -> bool:
 
 
 def _list_recipes() -> None:
+    from toolkit.cli.columns import print_columns
     from toolkit.training.shipped import describe, shipped_recipes
 
-    for name, paths in shipped_recipes(session().plugins).items():
-        for path in paths:
-            print(f"{name:24} {describe(path)}")
+    recipes = shipped_recipes(session().plugins)
+    print_columns([(name, describe(path)) for name, paths in recipes.items() for path in paths])
 
 
 def _loggers(folder: Path, tensorboard: bool) -> list[Logger]:

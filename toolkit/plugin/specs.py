@@ -18,26 +18,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from toolkit.errors import MissingError, PluginError, ToolkitError
+from toolkit.packages import extras_of, install_command, present
 from toolkit.plugin.contracts import metric_problem, model_problem, subclass_problem
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9+._-]{0,39}")
 FILE_MODULE = "toolkit_file_"
 """What the names of modules begin with that are plugins' single files."""
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-
-
-EXTRA_OF = {
-    "pillow_heif": "hevc",
-    "av": "hevc",
-    "pillow_jxl": "jxl",
-    "compressai": "compressai",
-    "lpips": "metrics",
-    "DISTS_pytorch": "metrics",
-    "torchvision": "metrics",
-    "pytorch_msssim": "eval",
-    "skimage": "eval",
-}
-"""Module -> the extra of our distribution that installs it."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +59,13 @@ class Spec:
         """Those of ``needs`` that aren't there."""
         return [need for need in self.needs if not _present(need)]
 
+    def missing_extras(self) -> list[str]:
+        """The extras of our distribution that install what is missing."""
+        return extras_of(need.removeprefix("python:") for need in self.missing())
+
     def install_hint(self) -> str:
         """The command that installs what is missing, as far as packages can; else empty."""
-        packages = [need.removeprefix("python:") for need in self.missing()]
-        extras = dict.fromkeys(EXTRA_OF[name] for name in packages if name in EXTRA_OF)
-        if not extras:
-            return ""
-        return f"pip install 'compression-without-quantization[{','.join(extras)}]'"
+        return install_command(self.missing_extras())
 
     @cached_property
     def loaded(self) -> Any:
@@ -126,10 +113,7 @@ class Spec:
 
 def _present(need: str) -> bool:
     if need.startswith("python:"):
-        try:
-            return importlib.util.find_spec(need.removeprefix("python:")) is not None
-        except (ImportError, ValueError):
-            return False
+        return present(need.removeprefix("python:"))
     return shutil.which(need) is not None
 
 

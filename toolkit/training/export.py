@@ -14,6 +14,7 @@ from toolkit.environment import processor_name
 from toolkit.format.files import write_atomically, write_bytes_atomically
 from toolkit.format.weights import write_weights
 from toolkit.options import parse_options, to_mapping
+from toolkit.packages import present
 from toolkit.training.folder import LOG
 from toolkit.training.log import read_log
 from toolkit.training.loop import Trainer
@@ -21,8 +22,8 @@ from toolkit.training.objective import RateDistortion, SortsChannels
 
 
 def export(trainer: Trainer) -> Path:
-    """Write ``MODEL.safetensors``, ``MODEL.md`` (the card) and ``curves.png`` of the averaged
-    weights into the run's folder; returns the weights' path."""
+    """Write ``MODEL.safetensors``, ``MODEL.md`` (the card) and, where matplotlib is installed,
+    ``curves.png`` of the averaged weights into the run's folder; returns the weights' path."""
     recipe = trainer.recipe
     model = trainer.ema["model"]
     options = to_mapping(parse_options(cast(Any, model).options_class, recipe.options, "options"))
@@ -35,7 +36,8 @@ def export(trainer: Trainer) -> Path:
     rows = trainer.validate()
     card = model_card(trainer, options, objective, rows)
     write_bytes_atomically(trainer.out / f"{recipe.model}.md", card.encode())
-    plot_curves(trainer.out / LOG, trainer.out / "curves.png")
+    if present("matplotlib"):
+        plot_curves(trainer.out / LOG, trainer.out / "curves.png")
     return path
 
 

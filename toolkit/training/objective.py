@@ -10,6 +10,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from toolkit.packages import require
 from toolkit.training.recipe import Objective
 
 LN2 = math.log(2)
@@ -79,6 +80,8 @@ class RateDistortion(nn.Module):
 
     def __init__(self, options: Objective) -> None:
         super().__init__()
+        if options.distortion == "ms-ssim":
+            require("distortion ms-ssim", "pytorch_msssim")
         self.options = options
         log_gamma = torch.tensor(math.log(options.laplace_scale or 1.0))
         self.log_gamma = nn.Parameter(log_gamma, requires_grad=options.learned_scale)

@@ -16,6 +16,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from toolkit.errors import MissingError
+from toolkit.packages import not_installed
 from toolkit_evaluation.results.row import Row
 from toolkit_evaluation.run.settings import EvaluationSettings
 from toolkit_evaluation.run.threads import set_threads
@@ -37,7 +38,7 @@ def run_on_cluster(
     try:
         distributed: Any = importlib.import_module("dask.distributed")
     except ImportError:
-        raise MissingError("--scheduler needs the package 'distributed': not installed") from None
+        raise not_installed("--scheduler", ["distributed"]) from None
     scheduler = settings.scheduler
     try:
         client = distributed.Client(scheduler, timeout=CONNECT_S, set_as_default=False)

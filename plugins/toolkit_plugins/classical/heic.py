@@ -20,6 +20,7 @@ class HeicOptions(Options, frozen=True):
     """8 bits a sample."""
 
     chroma: Literal["4:4:4", "4:2:2", "4:2:0"] = "4:4:4"
+    """How colour is subsampled; ``4:4:4``: not at all."""
     effort: Literal["ultrafast", "veryfast", "medium", "slow", "slower", "veryslow"] = "slow"
     """x265's preset; ``slow`` is libheif's default."""
     tune: Literal["ssim", "psnr"] = "ssim"

@@ -27,6 +27,7 @@ class Jpeg2000Options(Options, frozen=True):
     """Colour is never subsampled: wavelet levels do that."""
 
     wavelet: Literal["9/7", "5/3"] = "9/7"
+    """Of the transform: ``9/7`` is the irreversible one, ``5/3`` the reversible."""
     colour: Literal["ict", "limited"] = "ict"
     """``ict``: the codec's own transform. ``limited``: RGB becomes Y'CbCr of limited range
     before; with wavelet 5/3 that is what FFmpeg did for the published curve, which lies 0.8 to

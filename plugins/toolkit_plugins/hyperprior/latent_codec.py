@@ -68,6 +68,9 @@ class LatentOptions(Options, frozen=True):
     """How latents are coded."""
 
     coding: Literal["quantized", "dithered", "sampled"] = "quantized"
+    """``quantized``: rounded and entropy-coded. ``dithered``: rounded after uniform noise that the
+    decoder shares was added, entropy-coded, the noise subtracted. ``sampled``: a sample around
+    each latent, by ``sampler``."""
     sampler: dict[str, Any] = field(default_factory=lambda: {"sampler": "greedy"})
     """With ``sampled``: ``sampler`` names it, the rest are its options."""
     width: Annotated[float, Meta(gt=0, le=16)] = UNIFORM_NOISE

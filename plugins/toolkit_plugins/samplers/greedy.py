@@ -42,7 +42,10 @@ class GreedyOptions(BlockOptions, frozen=True):
     bits: Annotated[int, Meta(ge=1, le=16)] = 13
     """At most so many bits a shard."""
     score: Literal["partial", "final"] = "partial"
+    """What a draw is rated by. ``partial``: how likely the target makes the sum up to this shard.
+    ``final``, the thesis's: how likely it makes this sum as the block's value."""
     shards: Literal["geometric", "equal"] = "geometric"
+    """Variances of the shards: each brings equally much information, or all are ``equal``."""
     width: Annotated[int, Meta(ge=1, le=65536)] = 512
     """At most so many latent elements a block."""
     blocks: Literal["rates", "sent"] = "rates"

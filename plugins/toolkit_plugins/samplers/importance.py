@@ -35,6 +35,8 @@ class ImportanceOptions(BlockOptions, frozen=True):
     slack: Annotated[int, Meta(ge=0, le=8)] = 0
     """t: bits of the index beyond the block's rate."""
     choice: Literal["argmax", "sampled"] = "argmax"
+    """``argmax``: the draw of the largest weight, nearer the target's mean than a sample is.
+    ``sampled``: one drawn in proportion to the weights, as the method is defined."""
     width: Annotated[int, Meta(ge=1, le=65536)] = 512
     """G: at most so many latent elements a block."""
     blocks: Literal["rates", "sent"] = "rates"

@@ -29,6 +29,7 @@ class BpgOptions(Options, frozen=True):
     """8 bits a sample."""
 
     chroma: Literal["4:4:4", "4:2:0"] = "4:4:4"
+    """How colour is subsampled; ``4:4:4``: not at all."""
     colour: Literal["ycbcr", "rgb"] = "ycbcr"
     """``rgb`` codes the three colours as they are; ``chroma`` must be 4:4:4 then."""
     effort: Annotated[int, Meta(ge=1, le=9)] = 8
