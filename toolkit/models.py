@@ -59,12 +59,14 @@ def load_model(
         raise UsageError(f"'{name}': codec '{codec.spec.name}' sends no samples")
     samplers = codec.samplers()
     model = network_of(codec.model, codec.weights).requires_grad_(True)
+    weights = load_weights(codec.weights)
     module = LadderModule(
         model,
         samplers,
         codec.model.name,
-        load_weights(codec.weights).objective,
+        weights.objective,
         rate,
         codec.options.seed,
+        weights.rates,
     )
     return module.to(device).eval()

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from random_models import picture
 from training_runs import SMALL_DEEP, recipe, trainer
 
+import toolkit
 from toolkit.codec.base import Codec, DecodeSettings
 from toolkit.format.errors import OtherModel
 from toolkit.format.weights import find_weights, fingerprint, load_weights
@@ -111,3 +113,19 @@ def test_weights_that_are_no_ladder(photos: Path, tmp_path: Path, toolkit_main: 
     )  # fmt: skip
     assert status == 2
     assert "sends no samples" in said
+
+
+def test_a_module_codes_with_guesses(guessing: Path) -> None:
+    options = {"levels.default.layout": 3, "levels.default.nu": 8}
+    module = toolkit.load_model(guessing, rate=0.5, options=options)
+    assert module.predictor is not None
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(rng.random((2, 3, 64, 96), np.float32))
+    coded = module.compress(x)
+    shown = module.decompress(**coded)["x_hat"]
+    assert shown.shape == x.shape
+    for i in range(2):
+        alone = module.compress(x[i : i + 1])
+        assert [level[0] for level in alone["strings"]] == [level[i] for level in coded["strings"]]
+    module.predictor = None
+    assert module.compress(x)["strings"] != coded["strings"]

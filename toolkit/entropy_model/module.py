@@ -29,10 +29,12 @@ from toolkit.errors import InputError, UsageError
 from toolkit.format.errors import BadStream
 from toolkit.format.weights import write_weights
 from toolkit.options import to_mapping
+from toolkit.sampling.capabilities import with_guesses
 from toolkit.sampling.randomness import SharedRandom
 
 if TYPE_CHECKING:
     from toolkit.sampling.contract import Sampler
+    from toolkit.sampling.rate_prediction import RatePredictor, RateWalk
 
 RATE_STEPS = 65535
 _RATE = struct.Struct("<H")
@@ -52,6 +54,8 @@ class LadderModule(nn.Module):
         objective: what the weights were trained for, as in their file.
         rate: in [0, 1]: what images are coded at where a call doesn't say.
         seed: of the random numbers that encoder and decoder share, 0 to 255.
+        predictor: guesses the rates of elements, where the weights file has one. It stays as it is
+            when the weights are trained on (``toolkit train-rates`` makes another).
     """
 
     def __init__(
@@ -62,8 +66,10 @@ class LadderModule(nn.Module):
         objective: Mapping[str, Any] | None = None,
         rate: float = 0.5,
         seed: int = 0,
+        predictor: RatePredictor | None = None,
     ) -> None:
         super().__init__()
+        self.predictor = predictor
         self.model, self.samplers, self.name = model, dict(samplers), name
         self.objective = dict(objective or {})
         self.rate, self.seed = rate, seed
@@ -153,15 +159,18 @@ class LadderModule(nn.Module):
         padded = self._padded(at.new_zeros(1, 1, height, width))
         size = Size(len(steps), padded.shape[2], padded.shape[3])
 
+        walks = [self._rate_walk(k / RATE_STEPS) for k in steps]
+
         def read(index: int, state: State, level: Level) -> Tensor:
-            name, like = self.levels[index], level.prior.mean
-            channels, rows, columns = like.shape[1:]
-            start = 0 if index else _RATE.size
-            random = SharedRandom(self.seed, index)
-            values = [
-                self.samplers[name].decode(bytes(data)[start:], (channels, rows, columns), random)
-                for data in strings[index]
-            ]
+            channels, rows, columns = level.prior.mean.shape[1:]
+            shape, start = (channels, rows, columns), 0 if index else _RATE.size
+            values = []
+            for data, walk in zip(strings[index], walks, strict=True):
+                sampler = self._sampler(index, walk, shape)
+                random = SharedRandom(self.seed, index)
+                values.append(sampler.decode(bytes(data)[start:], shape, random))
+                if walk is not None:
+                    walk.add(values[-1])
             return self._like(np.stack(values))
 
         with torch.no_grad():
@@ -201,7 +210,7 @@ class LadderModule(nn.Module):
     def _compress_one(self, x: Tensor, rate: Tensor) -> list[bytes]:
         """The streams of an image (1, 3, H, W), top level first."""
         streams: list[bytes] = []
-        padded = self._padded(x)
+        padded, walk = self._padded(x), self._rate_walk(float(rate))
 
         def code(index: int, state: State, level: Level) -> Tensor:
             assert level.posterior is not None
@@ -210,9 +219,11 @@ class LadderModule(nn.Module):
             if not bool(d.isfinite().all() and r.isfinite().all()):
                 raise InputError(f"these weights can't code this: {self.levels[index]} not finite")
             target = [t[0].float().cpu().contiguous().numpy() for t in (d, r)]
-            coded = self.samplers[self.levels[index]].encode(
-                target[0], target[1], SharedRandom(self.seed, index)
-            )
+            channels, rows, columns = target[0].shape
+            sampler = self._sampler(index, walk, (channels, rows, columns))
+            coded = sampler.encode(target[0], target[1], SharedRandom(self.seed, index))
+            if walk is not None:
+                walk.add(coded.values)
             streams.append(coded.data)
             return self._like(coded.values[None])
 
@@ -220,6 +231,14 @@ class LadderModule(nn.Module):
             features = self.model.analyse(padded, rate)
             self._walk(_size(padded), rate, features, code)
         return streams
+
+    def _rate_walk(self, rate: float) -> RateWalk | None:
+        return self.predictor.begin(rate) if self.predictor else None
+
+    def _sampler(self, index: int, walk: RateWalk | None, shape: tuple[int, int, int]) -> Sampler:
+        """Of a level, told what is guessed of it."""
+        sampler = self.samplers[self.levels[index]]
+        return with_guesses(sampler, walk.octaves(shape)) if walk is not None else sampler
 
     def _like(self, values: Any) -> Tensor:
         """An array as a tensor of the weights' kind, on their device."""
