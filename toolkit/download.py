@@ -49,7 +49,9 @@ def read_url(url: str, limit: int, instead: str) -> bytes:
                 left -= len(part)
                 if left < 0:
                     raise InputError(f"{url}: more than the {limit} bytes that it may have")
-            if answer.length:  # read with a size, a connection that breaks off raises nothing
+            if getattr(
+                answer, "length", None
+            ):  # read with a size, a connection that breaks off raises nothing
                 raise http.client.IncompleteRead(b"")
     except urllib.error.HTTPError as error:
         reason: object = f"{error.code} {error.reason}"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from toolkit.api import load
+from toolkit.device import resolve_device
 from toolkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def load_model(
         name: of a preset (``registry.yaml``), of an entropy model, or a weights file: a path
             (``.safetensors``) or a URL (``toolkit.format.weights_url``).
         rate: in [0, 1]; the module's attribute ``rate`` can be changed at any time.
-        device: where the weights go.
+        device: where the weights go, as of ``toolkit.load``.
         options: of the codec, dotted, as in ``{"levels.default.nu": 10}``.
         plugins: where models come from; None: those installed.
         registry: another file of presets.
@@ -69,4 +70,4 @@ def load_model(
         codec.options.seed,
         weights.rates,
     )
-    return module.to(device).eval()
+    return module.to(resolve_device(device)).eval()

@@ -138,6 +138,17 @@ def test_a_module_has_weights_of_its_own() -> None:
     assert float(next(other.parameters()).detach().abs().sum()) > 0
 
 
+def test_devices_are_those_of_codecs() -> None:
+    """``auto`` is a GPU where there is one, and what it codes is decoded on the processor."""
+    there = toolkit.load_model("pln", rate=0.3, options=FAST, device="auto")
+    coded = there.compress(images(1, 32, 48).to(next(there.parameters()).device))
+    here = toolkit.load_model("pln", rate=0.3, options=FAST)
+    x_hat, again = (model.decompress(**coded)["x_hat"].cpu() for model in (there, here))
+    assert torch.equal(x_hat, again) or psnr(x_hat, again) > 55
+    with pytest.raises(UsageError, match="one of auto, cpu"):
+        toolkit.load_model("pln", device="tpu")
+
+
 def test_names_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="nearest: pln"):
         toolkit.load_model("pnl")

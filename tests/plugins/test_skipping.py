@@ -110,7 +110,7 @@ def test_listing_says_whose_weights_are_not_here(offline, monkeypatch, capsys):
     assert run(monkeypatch, "codecs") == 0
     listed = " ".join(capsys.readouterr().out.split())
     (entry,) = re.findall(r" mbt2018-mean \.qf .*?\]", listed)
-    assert entry.endswith("[weights not here yet: fetched when first used, or -o weights=FILE]")
+    assert entry.endswith("[weights not here yet: encoding fetches them, or -o weights=FILE]")
 
 
 def test_the_zoo_s_file_names_are_known(offline):

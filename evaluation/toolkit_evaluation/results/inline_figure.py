@@ -7,7 +7,7 @@ import io
 from matplotlib.figure import Figure
 
 
-class InlineFigure(Figure):  # type: ignore[misc, unused-ignore]  # matplotlib's is Any to the type checker
+class InlineFigure(Figure):
     """As its base, which notebooks show only where ``pyplot`` was imported."""
 
     def _repr_png_(self) -> bytes:

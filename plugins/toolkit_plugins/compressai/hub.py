@@ -20,7 +20,7 @@ def unavailable_reason(name: str) -> str:
     files = [path.name for path in checkpoints().glob("*.pth.tar")]
     if any(_is_of(name, file) for file in files):
         return ""
-    return "weights not here yet: fetched when first used, or -o weights=FILE"
+    return "weights not here yet: encoding fetches them, or -o weights=FILE"
 
 
 def _is_of(name: str, file: str) -> bool:
