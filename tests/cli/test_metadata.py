@@ -13,6 +13,10 @@ import pytest
 from deep_pictures import png16
 from PIL import ExifTags, Image, ImageCms
 
+import toolkit
+from toolkit.codec.metadata import Metadata
+from toolkit.codec.picture import Picture
+
 Run = Callable[..., tuple[int, str, str]]
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -111,6 +115,27 @@ def test_where_each_format_says_it_lies(run: Run, camera: Path, tmp_path: Path) 
     assert jpeg[b"\xe1"] == b"Exif\0\0" + upright
     assert jpeg[b"\xe2"] == b"ICC_PROFILE\0\1\1" + PROFILE
     assert jpeg[b"\xe0"][7:12] == struct.pack(">BHH", 1, 240, 240)
+
+
+def test_metadata_that_a_picture_cannot_hold_is_left_out(run: Run, tmp_path: Path) -> None:
+    exif = b"II*\0\x08\0\0\0\0\0" + bytes(70_000)
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    data = toolkit.load("pln-fast").encode(Picture(pixels, Metadata(exif)), 0.3).data
+    (tmp_path / "a.qf").write_bytes(data)
+    status, _, err = run("decode", tmp_path / "a.qf", tmp_path / "a.jpg")
+    assert status == 0
+    assert "JPEG can't hold EXIF 70010 bytes: left out" in err
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert (image.size, "exif" in image.info) == ((30, 20), False)
+
+
+def test_damaged_exif_is_left_out_and_said(run: Run, camera: Path, tmp_path: Path) -> None:
+    data = camera.read_bytes()
+    at = data.index(b"Exif\0\0") + 6
+    camera.write_bytes(data[:at] + b"??" + data[at + 2 :])
+    status, _, err = run("encode", camera, tmp_path / "a.qf", "--codec", "pln-fast")
+    assert status == 0
+    assert f"{camera}: its EXIF is damaged: left out" in err
 
 
 def test_strip_on_either_side(run: Run, camera: Path, tmp_path: Path) -> None:
