@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 Run = Callable[..., tuple[int, str, str]]
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 SAMPLER = '''
 """A sampler in one file: the best of 16 draws for each latent, by itself."""
@@ -41,6 +42,15 @@ class Best16(Sampler):
         index = np.frombuffer(data, np.uint8) % 16
         return draws[index, np.arange(index.size)].reshape(shape)
 '''
+
+
+def test_info_of_a_file_with_alpha(run: Run) -> None:
+    for folder, name in (("pln", "trellis-RGBA-64x64"), ("vae", "isgs-RGBA-64x64")):
+        status, out, _ = run("info", GOLDEN / folder / f"{name}.qf", "--json")
+        told = json.loads(out)
+        assert status == 0
+        assert told["level1"]["bytes"] > 0
+        assert "note" not in told
 
 
 @pytest.mark.parametrize("codec", ["pln-isgs", "jpeg"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,10 @@ import numpy as np
 import pytest
 from deep_pictures import png16
 from PIL import ExifTags, Image, ImageCms
+
+import toolkit
+from toolkit.codec.metadata import Metadata
+from toolkit.codec.picture import Picture
 
 Run = Callable[..., tuple[int, str, str]]
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -65,6 +71,73 @@ def test_there_and_back(
     assert "level1" in told
 
 
+def blocks(data: bytes) -> dict[bytes, bytes]:
+    """What a PNG, WebP or JPEG file holds, read by its format's own rules, the first of each."""
+    found: dict[bytes, bytes] = {}
+    at = {b"\x89PNG": 8, b"RIFF": 12}.get(data[:4], 2)
+    while at < len(data):
+        if data[:2] == b"\xff\xd8":
+            if data[at + 1] == 0xDA:
+                break
+            kind, size = data[at + 1 : at + 2], int.from_bytes(data[at + 2 : at + 4], "big") - 2
+            start, end = at + 4, at + 4 + size
+        elif data[:4] == b"RIFF":
+            kind, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+            start, end = at + 8, at + 8 + size + size % 2
+        else:
+            size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+            start, end = at + 8, at + 12 + size
+        found.setdefault(kind, data[start : start + size])
+        at = end
+    return found
+
+
+def test_where_each_format_says_it_lies(run: Run, camera: Path, tmp_path: Path) -> None:
+    """Without Pillow: EXIF's own bytes, but for the orientation, and the profile's."""
+    exif = blocks(camera.read_bytes())[b"\xe1"].removeprefix(b"Exif\0\0")
+    tag = exif.index(b"\x12\x01\x03\0\x01\0\0\0") + 8 if exif[:2] == b"II" else (
+        exif.index(b"\x01\x12\0\x03\0\0\0\x01") + 8)  # fmt: skip
+    upright = bytearray(exif)
+    upright[tag : tag + 2] = b"\1\0" if exif[:2] == b"II" else b"\0\1"
+    assert upright != exif
+    coded = tmp_path / "a.qf"
+    assert run("encode", camera, coded, "--codec", "pln-fast")[0] == 0
+    for suffix in ("png", "webp", "jpg"):
+        assert run("decode", coded, tmp_path / f"a.{suffix}")[0] == 0
+    png = blocks((tmp_path / "a.png").read_bytes())
+    assert png[b"eXIf"] == upright
+    assert zlib.decompress(png[b"iCCP"].partition(b"\0")[2][1:]) == PROFILE
+    assert struct.unpack(">IIB", png[b"pHYs"]) == (9449, 9449, 1)  # pixels a metre
+    webp = blocks((tmp_path / "a.webp").read_bytes())
+    assert webp[b"EXIF"].removeprefix(b"Exif\0\0") == upright
+    assert webp[b"ICCP"] == PROFILE
+    jpeg = blocks((tmp_path / "a.jpg").read_bytes())
+    assert jpeg[b"\xe1"] == b"Exif\0\0" + upright
+    assert jpeg[b"\xe2"] == b"ICC_PROFILE\0\1\1" + PROFILE
+    assert jpeg[b"\xe0"][7:12] == struct.pack(">BHH", 1, 240, 240)
+
+
+def test_metadata_that_a_picture_cannot_hold_is_left_out(run: Run, tmp_path: Path) -> None:
+    exif = b"II*\0\x08\0\0\0\0\0" + bytes(70_000)
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    data = toolkit.load("pln-fast").encode(Picture(pixels, Metadata(exif)), 0.3).data
+    (tmp_path / "a.qf").write_bytes(data)
+    status, _, err = run("decode", tmp_path / "a.qf", tmp_path / "a.jpg")
+    assert status == 0
+    assert "JPEG can't hold EXIF 70010 bytes: left out" in err
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert (image.size, "exif" in image.info) == ((30, 20), False)
+
+
+def test_damaged_exif_is_left_out_and_said(run: Run, camera: Path, tmp_path: Path) -> None:
+    data = camera.read_bytes()
+    at = data.index(b"Exif\0\0") + 6
+    camera.write_bytes(data[:at] + b"??" + data[at + 2 :])
+    status, _, err = run("encode", camera, tmp_path / "a.qf", "--codec", "pln-fast")
+    assert status == 0
+    assert f"{camera}: its EXIF is damaged: left out" in err
+
+
 def test_strip_on_either_side(run: Run, camera: Path, tmp_path: Path) -> None:
     full, bare = tmp_path / "full.qf", tmp_path / "bare.qf"
     status, _, err = run("encode", camera, full, "--codec", "pln-fast")
@@ -84,7 +157,7 @@ def test_a_format_that_does_not_carry_it_is_told(run: Run, camera: Path, tmp_pat
     coded = tmp_path / "a.jp2"
     status, _, err = run("encode", camera, coded, "--codec", "jpeg2000")
     assert status == 0
-    assert "camera.jpg: EXIF and colour profile and resolution left out" in err
+    assert "camera.jpg: colour profile left out" in err
     status, _, err = run("encode", camera, coded, "--codec", "jpeg2000", "--strip", "--force")
     assert (status, err) == (0, "")
 

@@ -227,7 +227,8 @@ CLASSICAL = {
 }  # fmt: skip
 CARRIED = {
     "jpeg": {"exif", "icc", "resolution"}, "webp": {"exif", "icc"}, "avif": {"exif", "icc"},
-    "heic": {"exif", "icc"}, "jxl": {"exif"}, "jpeg2000": set(), "bpg": {"exif", "icc"},
+    "heic": {"exif", "icc"}, "bpg": {"exif", "icc"}, "jpeg2000": {"exif", "resolution"},
+    "jxl": {"exif"},
 }  # fmt: skip
 
 
@@ -334,3 +335,15 @@ def test_the_packed_form() -> None:
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
     found = unpack_metadata(deflate.compress(fields) + deflate.flush())
     assert found == Metadata(b"abc", b"p", (300.0, 9.456))
+
+
+@pytest.mark.parametrize("dpi", [(72.0, 72.0), (300.0, 150.0), (2400.0, 9999.0), (1.5, 50.0)])
+def test_resolution_of_jpeg_2000_as_pillow_reads_it(
+    dpi: tuple[float, float], pixels: np.ndarray
+) -> None:
+    codec = toolkit.load("jpeg2000")
+    picture = replace(as_picture(pixels), metadata=Metadata(resolution=dpi))
+    data = codec.encode(picture, 20).data
+    with Image.open(io.BytesIO(data)) as opened:
+        assert opened.info["dpi"] == pytest.approx(dpi, rel=1e-4)
+        np.testing.assert_array_equal(opened, codec.decode(codec.encode(pixels, 20).data).pixels)

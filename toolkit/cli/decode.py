@@ -164,7 +164,14 @@ class Decoding:
         pixels, metadata = upright(decoded.pixels, decoded.metadata)
         height, width, channels = pixels.shape
         metadata = NO_METADATA if self.strip else metadata.only(CARRY.get(form, frozenset()))
-        picture = _picture_bytes(pixels, metadata, form, output_name(job.target))
+        shown = output_name(job.target)
+        try:
+            picture = _picture_bytes(pixels, metadata, form, shown)
+        except UsageError:
+            if not metadata:
+                raise
+            picture = _picture_bytes(pixels, NO_METADATA, form, shown)
+            say(f"{shown}: {form} can't hold {metadata.words()}: left out")
         write_output(job.target, picture, self.force)
         return {
             "file": output_name(job.target), "width": width, "height": height,

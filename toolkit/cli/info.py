@@ -56,7 +56,7 @@ def _words(value: Any) -> str:
 
 def _container(name: str, data: bytes) -> dict[str, Any]:
     """Of a .qf file. Raises a ``BadFile``."""
-    from toolkit.codec.container_codec import metadata_in
+    from toolkit.codec.container_codec import colours_in, metadata_in
     from toolkit.codec.opening import codec_of_container
     from toolkit.format.container import read_container, read_header
 
@@ -80,7 +80,7 @@ def _container(name: str, data: bytes) -> dict[str, Any]:
         told["metadata"] = metadata.words()
     try:
         with named_errors(name):
-            told |= codec_of_container(container, session().plugins).describe(container.essential)
+            told |= codec_of_container(container, session().plugins).describe(colours_in(container))
     except ToolkitError as error:
         told["note"] = str(error)
     return told

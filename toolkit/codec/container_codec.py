@@ -172,27 +172,22 @@ class ContainerCodec(Codec):
         codec wrote."""
         self.check_container(container)
         metadata = metadata_in(container, settings.partial)
-        container, alpha = container.essential, None
-        if container.mode == "RGBA":
-            alpha, container = self._without_alpha(container, settings.partial)
-        decoded = self.decode_rgb(container, settings)
+        alpha = self._alpha(container, settings.partial) if container.mode == "RGBA" else None
+        decoded = self.decode_rgb(colours_in(container), settings)
         pixels = from_rgb(decoded.pixels, container.mode, alpha)
         return replace(decoded, pixels=pixels, metadata=metadata)
 
-    def _without_alpha(self, container: Container, partial: bool) -> tuple[Pixels, Container]:
-        """The alpha plane, opaque where it is missing of a file cut short, and the rest."""
-        *streams, last = container.streams or (Stream("", b""),)
-        if last.name != ALPHA:
-            if not partial:
-                raise BadStream(f"codec '{self.spec.name}': the last stream must be '{ALPHA}'")
-            return np.full((container.height, container.width), 255, np.uint8), container
-        rest = replace(container, streams=tuple(streams))
+    def _alpha(self, container: Container, partial: bool) -> Pixels:
+        """The alpha plane; opaque where it is missing of a file cut short."""
         try:
-            return decode_alpha(last.data, container.height, container.width), rest
+            for stream in container.essential.streams[-1:]:
+                if stream.name == ALPHA:
+                    return decode_alpha(stream.data, container.height, container.width)
+            raise BadStream(f"codec '{self.spec.name}': the last stream must be '{ALPHA}'")
         except BadStream:
             if not partial:
                 raise
-            return np.full((container.height, container.width), 255, np.uint8), rest
+            return np.full((container.height, container.width), 255, np.uint8)
 
     def check_container(self, container: Container) -> None:
         """Raises BadStream for a file of another codec or stream version."""
@@ -201,6 +196,14 @@ class ContainerCodec(Codec):
             raise BadStream(f"a file of codec '{container.codec}', not of '{name}'")
         if container.stream_version not in self.readable_versions:
             raise BadStream(f"codec '{name}' has no stream version {container.stream_version}")
+
+
+def colours_in(container: Container) -> Container:
+    """A container without alpha and ancillary streams: what ``decode_rgb`` takes."""
+    *streams, last = container.essential.streams or (Stream("", b""),)
+    if container.mode == "RGBA" and last.name == ALPHA:
+        return replace(container, streams=tuple(streams))
+    return container.essential
 
 
 def metadata_in(container: Container, partial: bool = False) -> Metadata:

@@ -126,12 +126,27 @@ def _resolution(found: Any) -> tuple[float, float] | None:
 def fitting(metadata: Metadata, mode: str) -> tuple[Metadata, str]:
     """What can be carried, and what to say of the rest: a profile of colours for a gray picture,
     say, which other programs would refuse."""
-    said = ""
-    if metadata.icc and mode not in _PROFILE_MODES.get(metadata.icc[16:20], ()):
-        metadata, said = replace(metadata, icc=b""), "its colour profile isn't one of its pixels"
     if len(metadata.exif) + len(metadata.icc) > MOST_BYTES:
-        metadata, said = NO_METADATA, f"its metadata has over {MOST_BYTES >> 20} MiB"
-    return metadata, f"{said}: left out" if said else ""
+        return NO_METADATA, f"its metadata has over {MOST_BYTES >> 20} MiB: left out"
+    wrong = []
+    if metadata.exif and not _readable(metadata.exif):
+        metadata = replace(metadata, exif=b"")
+        wrong.append("its EXIF is damaged")
+    if metadata.icc and mode not in _PROFILE_MODES.get(metadata.icc[16:20], ()):
+        metadata = replace(metadata, icc=b"")
+        wrong.append("its colour profile isn't one of its pixels")
+    return metadata, f"{', '.join(wrong)}: left out" if wrong else ""
+
+
+def _readable(exif: bytes) -> bool:
+    """Whether writers that take EXIF apart will be able to."""
+    from PIL import Image
+
+    try:
+        Image.Exif().load(exif)
+    except Exception:  # readers of damaged EXIF raise whatever they like
+        return False
+    return True
 
 
 # -- orientation -----------------------------------------------------------------

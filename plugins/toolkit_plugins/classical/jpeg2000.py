@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from toolkit.codec.base import Picture
 from toolkit.codec.metadata import metadata_of
 from toolkit.options import Options
-from toolkit_plugins.classical import colour
+from toolkit_plugins.classical import colour, jp2
 from toolkit_plugins.classical.pillow import PillowCodec, check_size
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Jpeg2000(PillowCodec):
     options_class = Jpeg2000Options
     format = "JPEG2000"
     library = "jpg_2000"
+    carries = frozenset({"exif", "resolution"})
 
     def _limited(self, pixels: Pixels) -> bool:
         return self.options.colour == "limited" and pixels.shape[2] >= 3
@@ -59,11 +61,11 @@ class Jpeg2000(PillowCodec):
         }
 
     def write(self, picture: Picture, mode: str, point: float) -> bytes:
-        pixels = picture.pixels
+        pixels, metadata = picture.pixels, picture.metadata
         if self._limited(pixels):
             converted = colour.to_uint8(colour.ycbcr(pixels[:, :, :3], limited=True))
-            picture = Picture(np.concatenate([converted, pixels[:, :, 3:]], 2))
-        return super().write(picture, mode, point)
+            pixels = np.concatenate([converted, pixels[:, :, 3:]], 2)
+        return jp2.with_metadata(super().write(Picture(pixels), mode, point), metadata)
 
     def read(self, data: bytes) -> tuple[str, Pixels, Metadata]:
         with warnings.catch_warnings():
@@ -74,4 +76,5 @@ class Jpeg2000(PillowCodec):
                 if file.info.get("comment") == _LIMITED and pixels.ndim == 3:
                     converted = colour.rgb(pixels[:, :, :3], limited=True)
                     pixels = np.concatenate([converted, pixels[:, :, 3:]], 2)
-                return file.mode, pixels, metadata_of(file)
+                found = replace(metadata_of(file), exif=jp2.exif_in(data))
+                return file.mode, pixels, found

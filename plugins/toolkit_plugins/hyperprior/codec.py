@@ -41,6 +41,8 @@ _LAYERS = 5
 _RADIUS = 512
 _TAIL = 1e-7
 _UNIT = 2**16
+_REFINEMENT = 2**27
+"""Bytes that refinement takes beside all else."""
 TILE = 1024
 """Longest side, in pixels, of the pieces that networks see."""
 
@@ -263,7 +265,7 @@ class HyperpriorCodec(LatentCodec):
     """The hyperprior trained as the PLN was; by default its latents are rounded."""
 
     options_class = HyperpriorCodecOptions
-    pixel_bytes = (300, 260)
+    pixel_bytes = (150, 120)
 
     @property
     def weights(self) -> Path:
@@ -272,6 +274,10 @@ class HyperpriorCodec(LatentCodec):
 
     def model(self, point: float) -> GaussianModel:
         return _at_rate(self.weights, point)
+
+    def memory(self, height: int, width: int, *, encoding: bool = False) -> int:
+        refined = encoding and self.options.refinement_steps > 0
+        return super().memory(height, width, encoding=encoding) + (_REFINEMENT if refined else 0)
 
     def refine(self, model: GaussianModel, rgb: Pixels, y: Floats, prior: Prior) -> Floats:
         """y after ``refinement_steps`` steps."""

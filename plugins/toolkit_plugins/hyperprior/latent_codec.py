@@ -95,8 +95,8 @@ class LatentCodec(ContainerCodec):
 
     options_class = LatentOptions
     pixel_bytes: ClassVar[tuple[int, int]] = (600, 520)
-    """About, from above, what a process takes for each pixel to code and to decode: the networks
-    see the whole picture at once."""
+    """About, from above, what a process takes for each pixel to code and to decode, where the
+    networks see the whole picture at once."""
 
     @abstractmethod
     def model(self, point: float) -> GaussianModel:
