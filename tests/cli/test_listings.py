@@ -56,7 +56,8 @@ def test_everything_is_listed_in_80_columns(
     status, out, _ = run(command)
     assert status == 0
     assert max(map(len, out.splitlines())) <= 80
-    assert [line.split()[0] for line in out.splitlines() if line[0] != " "] == list(table)
+    heads = [line.split()[0] for line in out.splitlines() if line and line[0] != " "]
+    assert heads == list(table)
     assert [row["name"] for row in json.loads(run(command, "--json")[1])] == list(table)
     assert run(command, "no-such")[0] == 2
 

@@ -23,6 +23,7 @@ from toolkit_evaluation import EvaluationSettings, evaluate
 from toolkit_evaluation.report.page import ReportSettings, write_report
 from toolkit_evaluation.results.reference import read_reference
 from toolkit_evaluation.run.recorded import read_run
+from toolkit_evaluation.run.store import FolderStore
 from toolkit_evaluation.thesis.figures import read_thesis, thesis_curve, thesis_figures
 
 REGISTRY = """
@@ -70,6 +71,26 @@ def test_the_page_is_whole_and_alone(page):
     assert names[0] == "original"
     assert {name.split()[0] for name in names[1:]} == {"grid", "fine"}
     assert {curve["image"] for curve in data["curves"]} == {"", "im<0>", "im<1>"}
+    assert len(text) < 300_000
+    for picture in data["pictures"]:
+        for view in picture["views"]:
+            with Image.open(page.parent / view["source"]) as shown:
+                assert shown.size == (picture["width"], picture["height"])
+
+
+def test_every_command_is_told(results, tmp_path):
+    folder = tmp_path / "results"
+    shutil.copytree(results, folder)
+    run = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**run, "command": ["toolkit", "eval", "a b"]}))
+    store = FolderStore(folder)
+    for words in (["toolkit", "eval", "c"], ["toolkit", "eval", "a b"], ["toolkit", "eval", "d"]):
+        for _ in range(2):  # when a run begins, and when it ends
+            store.write_run({**run, "command": words})
+    store.close()
+    page = write_report(read_run(folder), tmp_path / "report").read_text()
+    told = re.search(r"<pre>(toolkit eval.*?)</pre>", page, re.S)[1]
+    assert told.split("\n") == ["toolkit eval c", "toolkit eval &#x27;a b&#x27;", "toolkit eval d"]
 
 
 def test_exports(page, results):
@@ -185,6 +206,42 @@ def browser():
         opened.close()
 
 
+def ways_to_compare(view):
+    """Difference, flicker, and the right picture at the rate of the left one."""
+    blend = "getComputedStyle(document.querySelector('#stage .right')).mixBlendMode"
+    view.select_option("#view-mode", "difference")
+    assert view.evaluate(blend) == "difference"
+    assert not view.is_visible("#slider")
+    view.select_option("#view-mode", "flicker")
+    view.wait_for_selector("#stage.flicker.off")
+    view.wait_for_selector("#stage.flicker:not(.off)")
+    view.select_option("#view-mode", "cut")
+    assert view.is_visible("#slider")
+    views = view.evaluate(
+        "JSON.parse(document.getElementById('data').textContent).pictures[0].views"
+    )
+    view.check("#view-match")
+    for number, left in enumerate(views[1:], 1):
+        view.select_option("#view-left", str(number))
+        right = views[int(view.input_value("#view-right"))]
+        others = [one["bpp"] for one in views if one["codec"] == right["codec"]]
+        nearest = min(others, key=lambda bpp: abs(np.log(bpp / left["bpp"])))
+        assert right["bpp"] == nearest
+    view.uncheck("#view-match")
+
+
+def tables_are_sorted(view):
+    """By a column's numbers, up and down; cells without one last."""
+    column = view.locator("#means th button", has_text=re.compile("^bpp$"))
+    for sign in (1, -1):
+        column.click()
+        cells = view.locator("#means tbody td:nth-child(5)").all_text_contents()
+        values = [float(cell) for cell in cells if cell != "-"]
+        assert len(values) >= 8
+        assert values == sorted(values, reverse=sign < 0)
+    assert view.locator("#means th[aria-sort=descending]").count() == 1
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (400, "dark")])
 def test_in_a_browser(browser, page, width, scheme):
     view = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
@@ -199,6 +256,11 @@ def test_in_a_browser(browser, page, width, scheme):
     view.focus("#plot")
     view.keyboard.press("ArrowRight")
     assert re.search(r"at \d+: \d\.\d{4} bpp", view.text_content("#plot-readout"))
+    dot = view.locator("#plot circle").last  # no other lies over it
+    dot.hover()
+    assert view.text_content(".tip") == view.text_content("#plot-readout")
+    tip = view.locator(".tip").bounding_box()
+    assert abs(tip["y"] + tip["height"] - dot.bounding_box()["y"]) < 20
     view.select_option("#plot-image", "im<1>")
     view.click("#legend button >> nth=0")
     assert view.locator("#plot path[stroke]").count() == 3
@@ -214,6 +276,8 @@ def test_in_a_browser(browser, page, width, scheme):
     assert view.evaluate(clip) != moved
     view.click("#zoom-in")
     assert view.text_content("#zoom-value") == "2\u00d7"
+    ways_to_compare(view)
+    tables_are_sorted(view)
     loaded = "[...document.querySelectorAll('#stage img')].every(i => i.naturalWidth === 200)"
     view.wait_for_function(loaded)
     assert trouble == []

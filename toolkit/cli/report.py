@@ -44,7 +44,8 @@ def report(
     ] = None,
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Rate-distortion report",
 ) -> None:
-    """Write one self-contained HTML page, with plots, CSV files and CompressAI's JSON beside it."""
+    """Write an HTML page that works offline, with pictures, plots and tables for programs beside
+    it: CSV files, CompressAI's JSON."""
     from toolkit_evaluation.report.page import ReportSettings, write_report
     from toolkit_evaluation.results.reference import references_for
     from toolkit_evaluation.run.recorded import read_run

@@ -1,4 +1,4 @@
-"""A run as one self-contained HTML page, which works offline and from a file."""
+"""A run as an HTML page with its pictures beside it, which works offline and from a folder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ReportSettings:
     anchor: str | None = None
     """For BD-rates; None: the run's."""
     pictures: int = 2
-    """Images to show side by side; each adds some megabytes to the page."""
+    """Images to show side by side; each takes some megabytes beside the page."""
     title: str = "Rate-distortion report"
 
 
@@ -45,19 +45,24 @@ def write_report(
     settings: ReportSettings = ReportSettings(),
     notice: Callable[[str], None] = lambda text: None,
 ) -> Path:
-    """Write ``report.html`` into ``folder``, with plots (PNG, SVG), CSV files and tables for
-    CompressAI's plot tool beside it; return the page's path.
+    """Write ``report.html`` into ``folder``, with the pictures that it shows, plots (PNG, SVG), CSV
+    files and tables for CompressAI's plot tool beside it; return the page's path.
 
     Raises UnknownName for an anchor that the run lacks, InputError for a folder with links that
     lead out of it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     check_links(folder)
-    page = report_html(recorded, settings, notice)
+    pictures = choose_pictures(recorded, settings.pictures, notice)
+    page = report_html(recorded, pictures, settings)
     export(recorded.table, folder, recorded.run)
     figure = recorded.table.figure(settings.references)
     for suffix in ("png", "svg"):
         save(figure, folder / f"rate-distortion.{suffix}")
+    for view in (view for picture in pictures for view in picture.views):
+        file = folder / view.source
+        file.parent.mkdir(exist_ok=True)
+        write_bytes_atomically(file, view.data)
     path = folder / "report.html"
     write_bytes_atomically(path, page.encode())
     return path
@@ -72,14 +77,9 @@ def check_links(folder: Path) -> None:
             raise InputError(f"{path}: a link that leads out of the report's folder; remove it")
 
 
-def report_html(
-    recorded: Recorded,
-    settings: ReportSettings = ReportSettings(),
-    notice: Callable[[str], None] = lambda text: None,
-) -> str:
+def report_html(recorded: Recorded, pictures: Sequence[Picture], settings: ReportSettings) -> str:
     """The page."""
     table = recorded.table
-    pictures = choose_pictures(recorded, settings.pictures, notice)
     deltas = table.bd_rates(settings.anchor)
     parts = [
         ("viewer", "Side by side", sections.viewer(pictures)),

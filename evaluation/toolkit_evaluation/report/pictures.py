@@ -1,11 +1,10 @@
-"""Which reconstructions a report shows, and how they get into the page."""
+"""Which reconstructions a report shows, and the files they are shown from."""
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from toolkit_evaluation.run.kept_files import reconstruction_path
 from toolkit_evaluation.run.recorded import Recorded
 from toolkit_evaluation.run.task import pixels_sha256
 
+FOLDER = "pictures"
+"""Beside the page."""
 RATES = 3
 """Rates at which each codec is shown."""
 
@@ -27,8 +28,12 @@ class View:
     """A version of an image: the original, or what a codec made of it."""
 
     name: str
-    source: str
-    """A data URL, lossless."""
+    data: bytes
+    """A lossless WebP file."""
+    codec: str = ""
+    """Empty for the original."""
+    source: str = ""
+    """Of the file, from the page."""
     bpp: float | None = None
     psnr: float | None = None
     ms_ssim: float | None = None
@@ -49,7 +54,10 @@ class Picture:
             "name": self.name,
             "width": self.width,
             "height": self.height,
-            "views": [vars(view) for view in self.views],
+            "views": [
+                {key: value for key, value in vars(view).items() if key != "data"}
+                for view in self.views
+            ],
         }
 
 
@@ -72,7 +80,11 @@ def choose_pictures(
         if original is not None:
             views.insert(0, original)
         if views:
-            pictures.append(Picture(image, rows[0].width or 0, rows[0].height or 0, tuple(views)))
+            named = tuple(
+                replace(view, source=f"{FOLDER}/{len(pictures) + 1}-{number}.webp")
+                for number, view in enumerate(views)
+            )
+            pictures.append(Picture(image, rows[0].width or 0, rows[0].height or 0, named))
     return pictures
 
 
@@ -113,7 +125,7 @@ def _view(row: Row, notice: Callable[[str], None]) -> View | None:
         notice(f"{path}: not the reconstruction that was measured; not shown")
         return None
     name = f"{row.codec} {row.point:g}"
-    return View(name, _data_url(pixels), row.bpp, row.psnr, row.ms_ssim)
+    return View(name, _webp(pixels), row.codec, bpp=row.bpp, psnr=row.psnr, ms_ssim=row.ms_ssim)
 
 
 def _original(row: Row, path: Path | None) -> View | None:
@@ -123,14 +135,14 @@ def _original(row: Row, path: Path | None) -> View | None:
         return None
     if pixels is None or pixels_sha256(pixels) != row.pixels_sha256:
         return None
-    return View("original", _data_url(pixels))
+    return View("original", _webp(pixels))
 
 
-def _data_url(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> str:
-    """Pixels as a lossless WebP in a URL: a third smaller than a PNG."""
+def _webp(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
+    """Pixels as a lossless WebP file: a third smaller than a PNG."""
     from PIL import Image
 
     buffer = io.BytesIO()
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     image.save(buffer, "WEBP", lossless=True, quality=40, method=2, exact=True)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()

@@ -20,7 +20,8 @@ _METRICS = {"psnr": "PSNR", "ms_ssim": "MS-SSIM"}
 def grid(titles: Sequence[str], rows: Iterable[Sequence[str]], text_from: int = 99) -> str:
     """A table; columns from ``text_from`` on hold prose. All cells are escaped here."""
     head = "".join(
-        f"<th scope=col{' class=text' if at >= text_from else ''}>{escape(title)}</th>"
+        f"<th scope=col{' class=text' if at >= text_from else ''}>"
+        f'<button type="button" class="sort">{escape(title)}</button></th>'
         for at, title in enumerate(titles)
     )
     body = "".join(
@@ -52,8 +53,12 @@ def viewer(pictures: Sequence[Picture]) -> str:
         )
     return """<form class="controls viewer-controls" onsubmit="return false">
 <label>Image <select id="view-image"></select></label>
+<label>Show <select id="view-mode">
+<option value="cut">side by side</option><option value="difference">difference, 4 times</option>
+<option value="flicker">flicker</option></select></label>
 <label>Left <select id="view-left"></select></label>
 <label>Right <select id="view-right"></select></label>
+<label><input type="checkbox" id="view-match"> right at the rate of left</label>
 <span><button type="button" id="zoom-out" aria-label="zoom out">&minus;</button>
 <output id="zoom-value">1&times;</output>
 <button type="button" id="zoom-in" aria-label="zoom in">+</button></span>
@@ -67,7 +72,7 @@ def viewer(pictures: Sequence[Picture]) -> str:
 <p class="captions" id="captions">
 <span id="caption-left"></span><span id="caption-right"></span></p>
 <p class="note">Drag in the picture to move the cut, double-click to zoom in there, then drag to
-move around. Pixels are exact.</p>"""
+move around. Pixels are exact. Flicker shows left and right in turn.</p>"""
 
 
 def bd_section(deltas: Sequence[BDRate], table: Table) -> str:
@@ -200,9 +205,10 @@ def failures_section(table: Table) -> str:
 
 
 def origin_section(recorded: Recorded) -> str:
-    """The exact command, presets and versions."""
+    """Every command that made rows, and the last one's presets and versions."""
     run = recorded.run
-    command = " ".join(shlex.quote(word) for word in run.get("command", ()))
+    commands = [*run.get("earlier_commands", ()), run.get("command", ())]
+    text = "\n".join(shlex.join(words) for words in commands)
     presets = "".join(
         f"<details><summary>Preset {escape(preset.name)}: codec {escape(preset.codec)} at "
         f"{escape(', '.join(map(str, preset.points)))}</summary>"
@@ -211,7 +217,7 @@ def origin_section(recorded: Recorded) -> str:
     )
     versions = json.dumps(run.get("versions", {}), indent=2)
     return (
-        f"<pre>{escape(command)}</pre>{presets}"
+        f"<pre>{escape(text)}</pre>{presets}"
         f"<details><summary>Versions</summary><pre>{escape(versions)}</pre></details>"
     )
 

@@ -108,7 +108,7 @@ class Plan:
         settings = self.settings
         store.write_run(
             {
-                "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+                "command": _command(),
                 "started": self.started,
                 "finished": None if seconds is None else _now(),
                 "seconds": seconds,
@@ -126,6 +126,12 @@ class Plan:
                 "versions": versions(self.plugins),
             }
         )
+
+
+def _command() -> list[str]:
+    """The words of the command that runs."""
+    name = Path(sys.argv[0]).name
+    return ["toolkit" if name == "__main__.py" else name, *sys.argv[1:]]
 
 
 def _image_record(image: ImageFile) -> dict[str, Any]:

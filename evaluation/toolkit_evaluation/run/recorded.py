@@ -40,6 +40,7 @@ class _Run(msgspec.Struct, frozen=True):
     metrics: list[str] = []
     anchor: str | None = None
     command: list[str] = []
+    earlier_commands: list[list[str]] = []
     started: str = "unknown"
     versions: dict[str, Any] = {}
 

@@ -61,6 +61,13 @@ class MemoryStore:
         self._rows[row.key] = row
 
 
+class _Commands(msgspec.Struct, frozen=True):
+    """The commands in ``run.json``."""
+
+    command: list[str] = []
+    earlier_commands: list[list[str]] = []
+
+
 class FolderStore:
     """A store in a folder, held by one process at a time.
 
@@ -117,10 +124,20 @@ class FolderStore:
         self._remember(row)
 
     def write_run(self, record: dict[str, Any]) -> None:
-        """Replace ``run.json``."""
+        """Replace ``run.json``; the commands of runs before stay in it."""
+        record = {**record, "earlier_commands": self._earlier_commands(record["command"])}
         write_bytes_atomically(
             self.folder / RUN, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
         )
+
+    def _earlier_commands(self, command: list[str]) -> list[list[str]]:
+        """Commands other than this one that have worked in the folder, oldest first."""
+        try:
+            before = msgspec.json.decode((self.folder / RUN).read_bytes(), type=_Commands)
+        except (OSError, ValueError, RecursionError):  # none yet, or not one that we wrote
+            return []
+        found = [words for words in (*before.earlier_commands, before.command) if words != command]
+        return [words for at, words in enumerate(found) if words and words not in found[:at]]
 
     def close(self) -> None:
         """Let another process have the folder."""

@@ -24,6 +24,9 @@
     return { drawn, published };
   }
 
+  const dashes = ["", "7 4", "2 3", "8 3 2 3", "12 3", "1 5"];
+  const publishedName = (c) => `${c.name}, published`;
+
   function niceStep(span, count) {
     const raw = span / count, power = 10 ** Math.floor(Math.log10(raw));
     return power * [1, 2, 2.5, 5, 10].find((m) => m * power >= raw);
@@ -65,12 +68,11 @@
     const inner = svgNode("g", { "clip-path": "url(#frame)" });
     svg.append(clip, inner);
     const path = (c) => c.points.map((p, i) => `${i ? "L" : "M"}${X(p[0])} ${Y(p[1])}`).join("");
-    const dashes = ["", "7 4", "2 3", "8 3 2 3"];
     published.forEach((c, i) => {
-      if (!hidden.has("published")) {
+      if (!hidden.has(publishedName(c))) {
         const line = svgNode("path", { d: path(c), class: "reference",
-                                       "stroke-dasharray": dashes[i % 4] });
-        line.append(svgNode("title", {}, `${c.name}, published`));
+                                       "stroke-dasharray": dashes[i % dashes.length] });
+        line.append(svgNode("title", {}, publishedName(c)));
         inner.append(line);
       }
     });
@@ -124,23 +126,37 @@
     point.dot.setAttribute("stroke", "currentColor");
     point.dot.setAttribute("stroke-width", "2");
     byId("plot-readout").textContent = point.text;
+    tip(point);
+  }
+
+  function tip(point) {
+    const plot = byId("plot"), box = plot.getBoundingClientRect();
+    const dot = point.dot.getBoundingClientRect();
+    const text = document.createElement("div");
+    text.className = "tip";
+    text.textContent = point.text;
+    plot.querySelector(".tip")?.remove();
+    plot.append(text);
+    const half = text.offsetWidth / 2, at = dot.left + dot.width / 2 - box.left;
+    text.style.left = `${Math.max(half, Math.min(box.width - half, at))}px`;
+    text.style.top = `${dot.top - box.top}px`;
+    text.setAttribute("aria-hidden", "true");
   }
 
   function legend() {
     const box = byId("legend");
     const { drawn, published } = curves();
-    const entries = drawn.map((c) => [c.name, c.colour, c.theoretical]);
-    if (published.length) entries.push(["published", "var(--soft)", false]);
-    box.replaceChildren(...entries.map(([name, colour, dashed]) => {
+    const entries = drawn.map((c) => [c.name, c.colour, c.theoretical ? "6 4" : ""]);
+    published.forEach((c, i) =>
+      entries.push([publishedName(c), "var(--soft)", dashes[i % dashes.length]]));
+    box.replaceChildren(...entries.map(([name, colour, dash]) => {
       const button = document.createElement("button");
       button.type = "button";
       button.setAttribute("aria-pressed", String(!hidden.has(name)));
       const key = svgNode("svg", { width: 26, height: 10, "aria-hidden": "true" });
       key.append(svgNode("path", { d: "M0 5H26", style: `stroke:${colour}`,
-        "stroke-width": 3, "stroke-dasharray": dashed ? "6 4" : "" }));
-      const text = name === "published"
-        ? published.map((c) => c.name).join(", ") + " (published)" : name;
-      button.append(key, text);
+        "stroke-width": 3, "stroke-dasharray": dash }));
+      button.append(key, name);
       button.addEventListener("click", () => {
         if (!hidden.delete(name)) hidden.add(name);
         button.setAttribute("aria-pressed", String(!hidden.has(name)));
@@ -168,6 +184,26 @@
   }).observe(byId("plot"));
   legend();
   draw();
+
+  // ---- tables ---------------------------------------------------------------
+
+  for (const button of document.querySelectorAll(".sort"))
+    button.addEventListener("click", () => {
+      const head = button.closest("th"), column = head.cellIndex;
+      const up = head.getAttribute("aria-sort") !== "ascending";
+      for (const other of head.parentElement.children) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", up ? "ascending" : "descending");
+      const body = head.closest("table").tBodies[0];
+      const text = (row) => row.cells[column].textContent.trim();
+      const value = (row) => parseFloat(text(row).replace("<=", ""));
+      const sign = up ? 1 : -1;
+      const order = (a, b) => {
+        const [x, y] = [value(a), value(b)];
+        if (isNaN(x) !== isNaN(y)) return isNaN(x) - isNaN(y); // what has no number comes last
+        return sign * (isNaN(x) ? text(a).localeCompare(text(b)) : x - y);
+      };
+      body.append(...[...body.rows].sort(order));
+    });
 
   // ---- viewer ---------------------------------------------------------------
 
@@ -198,7 +234,7 @@
     stage.style.height = `${h * scale}px`;
     for (const [image, id] of [[left, "view-left"], [right, "view-right"]]) {
       const view = views[+byId(id).value];
-      if (image.src !== view.source) image.src = view.source;
+      if (image.getAttribute("src") !== view.source) image.src = view.source;
       image.alt = caption(view);
       image.classList.toggle("zoomed", zoom > 1);
       const k = scale * zoom;
@@ -216,6 +252,24 @@
     byId("zoom-value").textContent = `${zoom}×`;
   }
 
+  function match() {
+    const views = picture().views, select = byId("view-right");
+    const left = views[+byId("view-left").value], right = views[+select.value];
+    if (!byId("view-match").checked || left.bpp === null || right.bpp === null) return;
+    const far = (view) => Math.abs(Math.log(view.bpp / left.bpp));
+    const own = views.filter((view) => view.codec === right.codec);
+    select.value = views.indexOf(own.reduce((a, b) => (far(b) < far(a) ? b : a)));
+  }
+
+  let flicker = 0;
+  function setMode() {
+    const mode = byId("view-mode").value;
+    clearInterval(flicker);
+    stage.className = `stage ${mode}`;
+    byId("slider").hidden = mode !== "cut";
+    if (mode === "flicker") flicker = setInterval(() => stage.classList.toggle("off"), 500);
+  }
+
   function setZoom(value, event) {
     if (event) {
       const box = stage.getBoundingClientRect();
@@ -228,8 +282,10 @@
   data.pictures.forEach((p) => addOption(byId("view-image"), p.name, p.name));
   fill();
   byId("view-right").selectedIndex = Math.min(1, byId("view-right").options.length - 1);
-  byId("view-image").addEventListener("change", () => { fill(); place(); });
-  for (const id of ["view-left", "view-right"]) byId(id).addEventListener("change", place);
+  byId("view-image").addEventListener("change", () => { fill(); match(); place(); });
+  for (const id of ["view-left", "view-right", "view-match"])
+    byId(id).addEventListener("change", () => { match(); place(); });
+  byId("view-mode").addEventListener("change", setMode);
   byId("slider").addEventListener("input", place);
   byId("zoom-in").addEventListener("click", () => setZoom(zoom * 2));
   byId("zoom-out").addEventListener("click", () => setZoom(zoom / 2));
