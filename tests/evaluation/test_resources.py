@@ -84,3 +84,10 @@ def test_an_image_beyond_the_limits_is_an_error_row(
     assert [row.status for row in table.rows] == ["ok", "error", "ok"]
     assert "8100 pixels, the limit is 8000" in str(table.rows[1].error)
     assert len(read_run(workspace / "results").table.rows) == 3
+
+
+def test_a_codec_that_takes_too_long_to_load_is_not_said_to_be_slow(workspace, monkeypatch):
+    """Loading has a limit of its own, so that of a row isn't named."""
+    monkeypatch.setattr("toolkit_evaluation.run.pool.OPENING", 0.0)
+    table = run(workspace, images="images/im0.png", points=[8], timeout=100)
+    assert [row.error for row in table.rows] == ["loading the codec took longer than 0 s"]
