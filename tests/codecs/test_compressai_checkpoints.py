@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import subprocess
 import sys
 from urllib.error import URLError
 
 import pytest
-from random_models import random_model, weights_file
+from PIL import Image
+from random_models import picture, random_model, weights_file
 
+from toolkit.cli import main
 from toolkit.errors import InputError, MissingError, UsageError
 from toolkit_plugins.compressai import upstream
 from toolkit_plugins.compressai.checkpoints import Source, load_network, locate
@@ -58,6 +61,30 @@ def test_their_checkpoint(tmp_path):
     ours = load_network(source(weights_file(tmp_path, NAME)))
     assert theirs.fingerprint == ours.fingerprint
     assert same(theirs, model)
+
+
+def test_one_command_puts_their_weights_in_the_table_of_ours(tmp_path, monkeypatch):
+    """Checkpoints as CompressAI's training leaves them, one a quality, beside another codec."""
+    import torch
+
+    for quality in (1, 2):
+        model = random_model(NAME, seed=quality)
+        model.update()
+        state = {"state_dict": model.state_dict(), "epoch": 7}
+        torch.save(state, tmp_path / f"{NAME}-{quality}.pth.tar")
+    Image.fromarray(picture(80, 96)).save(tmp_path / "a.png")
+    line = f"eval --codec {NAME} --codec jpeg --point {NAME}:1 --point {NAME}:2 --point jpeg:50"
+    given = f"{NAME}:weights={tmp_path / NAME}-{{quality}}.pth.tar"
+    more = ["-o", given, "a.png", "--no-plot", "--json", "table.json"]
+    monkeypatch.setattr(sys, "argv", ["toolkit", *line.split(), *more])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert not stopped.value.code
+    rows = json.loads((tmp_path / "table.json").read_text())["rows"]
+    assert [(row["codec"], row["point"]) for row in rows] == [(NAME, 1), (NAME, 2), ("jpeg", 50)]
+    assert all(row["status"] == "ok" and row["psnr"] is not None for row in rows)
+    assert len({row["file_sha256"] for row in rows}) == 3
 
 
 def test_fingerprints_tell_weights_apart(tmp_path):

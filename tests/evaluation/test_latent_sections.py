@@ -36,7 +36,9 @@ REGISTRY = """
 presets:
   grid: {codec: grid, sweep: [4, 64]}
   deep: {codec: grid, options: {latents: true}, sweep: [4, 64]}
-  twin: {codec: grid, options: {latents: true, level: 9}, sweep: [4, 64]}
+  twin: {codec: grid, options: {latents: true, level: 9}, sweep: [4, 16]}
+  second: {codec: grid, options: {latents: true, latent_seed: 1}, sweep: [4, 64]}
+  single: {codec: grid, options: {latents: true, one_level: true}, sweep: [4, 64]}
 """
 
 
@@ -118,7 +120,7 @@ def test_figures_of_a_run(deep):
     notices = []
     recorded = read_run(deep / "results")
     paths = cross_sections(recorded, load_plugins([PLUGIN]), "im1", deep / "out", notices.append)
-    names = ["3.1", "3.3", "3.4", "4.3", "4.4"]
+    names = ["3.3", "4.3", "4.4"]
     assert [path.name for path in paths] == [f"figure-{name}-deep.png" for name in names]
     assert all(Image.open(path).size[0] > 500 for path in paths)
     assert notices == [
@@ -131,6 +133,19 @@ def test_figures_of_a_run(deep):
     assert {record["point"] for record in records} == {"4.0", "64.0"}
     low = next(r for r in records if r["level"] == "low" and r["channel"] == "all")
     assert float(low["explained"]) > 0.9
+
+
+def test_each_figure_is_of_the_model_that_the_thesis_shows(workspace):
+    """3.1 of one level, 3.3 of the first ladder, 3.4 of the next."""
+    (workspace / "registry.yaml").write_text(REGISTRY)
+    run(workspace, ["single", "deep", "second"])
+    recorded = read_run(workspace / "results")
+    paths = cross_sections(recorded, load_plugins([PLUGIN]), None, workspace / "out", print)
+    assert [path.stem.removeprefix("figure-") for path in paths] == [
+        "3.1-single",
+        *("3.3-deep", "4.3-deep", "4.4-deep"),
+        *("3.4-second", "4.3-second", "4.4-second"),
+    ]
 
 
 def test_images_that_are_not_there(deep):
@@ -152,7 +167,7 @@ def test_a_codec_that_changed_or_went_away_is_said(deep, monkeypatch):
     module = "toolkit_evaluation.thesis.cross_sections"
     monkeypatch.setattr(f"{module}.save", lambda figure, path: None)
     monkeypatch.setattr(
-        "toolkit_evaluation.thesis.cross_sections._figures", lambda found: {"0": None}
+        "toolkit_evaluation.thesis.cross_sections._figures", lambda found, first: {"0": None}
     )
     recorded, plugins = read_run(deep / "results"), load_plugins([PLUGIN])
     assert cross_sections(recorded, plugins, None, deep / "out", notices.append)

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import evaluation_plugin
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -22,9 +23,11 @@ from toolkit.plugin.loader import load_plugins
 from toolkit_evaluation import EvaluationSettings, evaluate
 from toolkit_evaluation.report.page import ReportSettings, write_report
 from toolkit_evaluation.results.reference import read_reference
+from toolkit_evaluation.results.table import Table
 from toolkit_evaluation.run.recorded import read_run
 from toolkit_evaluation.run.store import FolderStore
 from toolkit_evaluation.thesis.figures import read_thesis, thesis_curve, thesis_figures
+from toolkit_evaluation.thesis.times import coding_times, write_coding_times
 
 REGISTRY = """
 presets:
@@ -192,6 +195,33 @@ def test_thesis_figures(results, tmp_path):
     (tmp_path / "thesis_kodim01_notebook.csv").write_text("model\nladder\n")
     with pytest.raises(InputError, match="columns model, bpp"):
         read_thesis(tmp_path)
+
+
+def test_coding_times_beside_the_thesis(results, tmp_path):
+    """Of the image that the thesis timed, where it was coded; else means over the images."""
+    (tmp_path / "thesis_kodak_digitised.csv").write_text(CURVES + "im<0>,jpeg,,0.3,30,12,")
+    (tmp_path / "thesis_kodim01_notebook.csv").write_text(NOTEBOOK)
+    thesis, table = read_thesis(tmp_path), read_run(results).table
+    first, *ours = coding_times(table, thesis)
+    assert first["model"] == "thesis: ladder"
+    assert (first["bpp"], first["encode_s"], first["coder_encode_s"]) == (0.7, 145, None)
+    assert [record["images"] for record in ours] == ["mean of 2"] * 8
+    assert [record["point"] for record in ours] == ["64", "32", "16", "8", "48", "24", "12", "4"]
+    renamed = [replace_image(row, "im<0>", "kodim01") for row in table.rows]
+    _, *ours = coding_times(Table(renamed), thesis)
+    assert [record["images"] for record in ours] == ["kodim01"] * 8
+    timed = {row.bpp: row.encode_s for row in renamed if row.image == "kodim01"}
+    assert all(record["encode_s"] == timed[record["bpp"]] for record in ours)
+    (path,) = write_coding_times(table, thesis, tmp_path / "out")
+    lines = path.read_text().splitlines()
+    assert len(lines) == 2 + 1 + 8
+    assert lines[2] == "| thesis: ladder |  | kodim01 | 0.700 | 145.00 |  | 45.00 |  |"
+    with path.with_suffix(".csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 9
+
+
+def replace_image(row, old, new):
+    return msgspec.structs.replace(row, image=new) if row.image == old else row
 
 
 @pytest.fixture(scope="module")

@@ -128,3 +128,10 @@ def test_a_limit_below_1_is_refused() -> None:
     for name in ("max_pixels", "max_memory"):
         with pytest.raises(UsageError, match=f"{name} must be at least 1, not 0"):
             EvaluationSettings(**{name: 0})
+
+
+def test_a_codec_that_takes_too_long_to_load_is_not_said_to_be_slow(workspace, monkeypatch):
+    """Loading has a limit of its own, so that of a row isn't named."""
+    monkeypatch.setattr("toolkit_evaluation.run.pool.OPENING", 0.0)
+    table = run(workspace, images="images/im0.png", points=[8], timeout=100)
+    assert [row.error for row in table.rows] == ["loading the codec took longer than 0 s"]

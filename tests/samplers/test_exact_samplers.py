@@ -12,6 +12,7 @@ from scipy.integrate import trapezoid
 from scipy.stats import norm
 
 from toolkit import load
+from toolkit.codec.base import as_pixels
 from toolkit.errors import UsageError
 from toolkit.format.errors import BadFile, BadStream
 from toolkit.options import parse_options
@@ -23,6 +24,7 @@ from toolkit.sampling.figure_of_merit import figure_of_merit
 from toolkit.sampling.randomness import SharedRandom, normal_table
 from toolkit.testing import check_sampler
 from toolkit.testing.exactness import deviation
+from toolkit_evaluation.data.datasets import sample_paths
 from toolkit_evaluation.data.synthetic import synthetic_level
 from toolkit_plugins.samplers.exact.astar import LENGTHS
 from toolkit_plugins.samplers.exact.targets import Targets
@@ -234,16 +236,14 @@ def test_wide_targets_cost_what_normal_ones_do(name: str, d: float, r: float) ->
 
 @pytest.fixture(scope="module")
 def real_levels() -> list[tuple[np.ndarray, np.ndarray]]:
-    """Levels of the weights that ship, for a picture drawn here; and with their priors refined,
-    which makes some targets wider than the prior."""
-    y, x = np.mgrid[:384, :512]
-    noise = np.random.default_rng(0).normal(0, 20, (384, 512))
-    planes = [x * 0.4 + noise, 128 + 90 * np.sin(x * y / 900), 128 + 60 * np.sign(x - y) + noise]
+    """Levels of the weights that ship, for a photograph; and with their priors refined, which
+    makes some targets wider than the prior."""
+    path = next(path for path in sample_paths() if path.stem == "astronaut")
+    photograph = np.ascontiguousarray(as_pixels(path)[:384, :512])
     codec = load("pln-fast")
     levels = []
     for point in (0.0, 0.5, 1.0):
-        picture = np.stack(planes, 2).clip(0, 255).astype(np.uint8)
-        for target in codec.targets(picture, point):
+        for target in codec.targets(photograph, point):
             d, r = target.d, target.r
             m, s = refined_prior(d, r)
             levels += [(d, r), ((d - m) / s, r / s)]
@@ -253,6 +253,34 @@ def real_levels() -> list[tuple[np.ndarray, np.ndarray]]:
 def refined_prior(d: np.ndarray, r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     m = d.mean(axis=(1, 2), keepdims=True)
     return m, np.sqrt(np.mean((d - m) ** 2 + r**2, axis=(1, 2), keepdims=True))
+
+
+@each
+def test_on_average_over_real_levels(
+    name: str, real_levels: list[tuple[np.ndarray, np.ndarray]]
+) -> None:
+    """Bits of a block, and of the bound; ``-rP`` shows them."""
+    sent, allowed, count = 0, 0.0, 0
+    for d, r in real_levels:
+        data = sampler(name).encode(d, r, SharedRandom(1, 0)).data
+        blocks = blocks_of(name, d, r, data)
+        sent, allowed = sent + 8 * len(data), allowed + bound(blocks) * len(blocks)
+        count += len(blocks)
+    print(f"{name}: {sent / count:.2f} bits a block, bound {allowed / count:.2f}, {count} blocks")
+    assert sent < allowed
+
+
+def blocks_of(name: str, d: np.ndarray, r: np.ndarray, data: bytes) -> np.ndarray:
+    """KL of the blocks of a coded level, in bits; those of ``harsha`` are single elements."""
+    kl = np.maximum(kl_bits(d, r), 0).reshape(len(d), -1)
+    if name == "harsha":
+        found: np.ndarray = kl.ravel()
+        return found
+    reader = BitReader(data)
+    read_units(reader, d.size)
+    lengths = [LENGTHS[code] for code in reader.read(4, len(d))]
+    starts = [np.arange(0, kl.shape[1], length) for length in lengths]
+    return np.concatenate([np.add.reduceat(*one) for one in zip(kl, starts, strict=True)])
 
 
 def test_harsha_on_real_levels(real_levels: list[tuple[np.ndarray, np.ndarray]]) -> None:
@@ -275,14 +303,7 @@ def test_astar_on_real_levels(real_levels: list[tuple[np.ndarray, np.ndarray]]) 
     """Blocks by their own divergence."""
     for d, r in real_levels:
         coded = sampler("astar").encode(d, r, SharedRandom(1, 0))
-        reader = BitReader(coded.data)
-        read_units(reader, d.size)
-        kl = np.maximum(kl_bits(d, r), 0).reshape(len(d), -1)
-        blocks = []
-        for channel, code in zip(kl, reader.read(4, len(d)), strict=True):
-            starts = np.arange(0, len(channel), LENGTHS[code])
-            blocks.append(np.add.reduceat(channel, starts))
-        found = np.concatenate(blocks)
+        found = blocks_of("astar", d, r, coded.data)
         assert 8 * len(coded.data) / len(found) < bound(found)
 
 

@@ -43,6 +43,8 @@ class GridOptions(Options):
     level: int = 6
     delay: float = 0.0
     latents: bool = False
+    latent_seed: int = 0
+    one_level: bool = False
 
 
 class Grid(Codec):
@@ -100,12 +102,13 @@ class Grid(Codec):
         """A top level of noise that explains nothing, and one that is mostly its prior."""
         if not self.options.latents:
             return None
-        noise = np.random.default_rng(0).normal(size=(3, 4, 6)).astype(np.float32)
+        generator = np.random.default_rng(self.options.latent_seed)
+        noise = generator.normal(size=(3, 4, 6)).astype(np.float32)
         ones = np.ones_like(noise)
         top = LatentLevel("top", 0 * ones, ones, noise, ones / 2, noise)
         ramp = np.arange(24, dtype=np.float32).reshape(1, 4, 6) * ones
         low = LatentLevel("low", ramp, point * ones, ramp + noise, ones / point, ramp + noise)
-        return [top, low]
+        return [low] if self.options.one_level else [top, low]
 
     def identity(self):
         return {"stream_version": int(os.environ.get("GRID_VERSION", "1"))}

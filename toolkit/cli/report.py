@@ -31,7 +31,7 @@ def report(
         Path | None,
         typer.Option(
             help="Folder with the thesis's own points (thesis_*.csv): draw its figures 4.1, 4.2 "
-            "and 4.9 beside ours, and its cross-sections of the latent space."
+            "and 4.9 beside ours, and its cross-sections of the latent space; write table 4.1."
         ),
     ] = None,
     latents: Annotated[
@@ -51,6 +51,7 @@ def report(
     from toolkit_evaluation.run.recorded import read_run
     from toolkit_evaluation.thesis.cross_sections import cross_sections
     from toolkit_evaluation.thesis.figures import read_thesis, thesis_figures
+    from toolkit_evaluation.thesis.times import write_coding_times
 
     recorded = read_run(run, say)
     default = os.environ.get("TOOLKIT_REFERENCE")
@@ -61,7 +62,10 @@ def report(
         raise InputError(f"{folder}: a link; say with --out where the report is to go")
     points = read_thesis(thesis) if thesis else None
     print(write_report(recorded, folder, settings, say))
-    paths = thesis_figures(recorded.table, points, folder / "thesis") if points else []
+    paths: list[Path] = []
+    if points:
+        paths += thesis_figures(recorded.table, points, folder / "thesis")
+        paths += write_coding_times(recorded.table, points, folder / "thesis")
     if points or latents:
         paths += cross_sections(
             recorded, session().plugins, latents, folder / ("thesis" if points else "latents"), say

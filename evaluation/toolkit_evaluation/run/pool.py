@@ -39,6 +39,13 @@ class _Busy:
     child: Child
     job: Job
     deadline: float | None = None
+    limit: float = 0.0
+    opened: bool = False
+    """Whether its codec is loaded."""
+
+    def allow(self, seconds: float) -> None:
+        """From now on, for what comes next."""
+        self.limit, self.deadline = seconds, time.monotonic() + seconds
 
 
 @dataclass
@@ -90,7 +97,7 @@ def _hand_out(pool: _Pool) -> None:
         worker = _Busy(pool.idle.pop() if pool.idle else pool.start(), job)
         pool.busy.append(worker)
         if pool.settings.timeout is not None:
-            worker.deadline = time.monotonic() + OPENING
+            worker.allow(OPENING)
         worker.child.send(job)
 
 
@@ -105,8 +112,9 @@ def _collect(pool: _Pool) -> Iterator[tuple[Job, Row]]:
         elif worker.deadline is not None and time.monotonic() >= worker.deadline:
             pool.busy.remove(worker)
             worker.child.close()
-            limit = pool.settings.timeout or 0.0
-            yield worker.job, worker.job.task.error_row(f"took longer than {limit:g} s", limit)
+            what = "took" if worker.opened else "loading the codec took"
+            text = f"{what} longer than {worker.limit:g} s"
+            yield worker.job, worker.job.task.error_row(text, worker.limit)
 
 
 def _take(pool: _Pool, worker: _Busy) -> Iterator[tuple[Job, Row]]:
@@ -122,7 +130,8 @@ def _take(pool: _Pool, worker: _Busy) -> Iterator[tuple[Job, Row]]:
         pool.idle.append(worker.child)
         yield worker.job, row
     elif pool.settings.timeout is not None:  # the row's clock starts
-        worker.deadline = time.monotonic() + pool.settings.timeout
+        worker.opened = True
+        worker.allow(pool.settings.timeout)
 
 
 def _after_death(pool: _Pool, job: Job, how: str) -> Iterator[tuple[Job, Row]]:

@@ -1,8 +1,9 @@
 """The thesis's cross-sections of the latent space: figures 3.1, 3.3, 3.4 and 4.3 to 4.8.
 
-Each shows single channels of an image's latents, (H, W): prior and posterior means and standard
-deviations, a posterior sample, and the sample standardised by the prior. The thesis picks
-channels at random; here they are those with most bits.
+Figure 3.1 is of a model of one level; 3.3 of the run's first model of more, 3.4 of the others;
+4.3 to 4.8 have all levels of each of these. Each shows single channels of an image's latents,
+(H, W): prior and posterior means and standard deviations, a posterior sample, and the sample
+standardised by the prior. The thesis picks channels at random; here they are those with most bits.
 """
 
 from __future__ import annotations
@@ -65,6 +66,11 @@ class Sections:
     pixels: Pixels
     points: dict[float, list[LatentLevel]]
 
+    @property
+    def ladder(self) -> bool:
+        """Whether there is more than one level."""
+        return any(len(levels) > 1 for levels in self.points.values())
+
 
 def cross_sections(
     recorded: Recorded, plugins: Plugins, image: str | None, folder: Path, notice: Notice
@@ -88,9 +94,10 @@ def cross_sections(
         if twin is not None:
             notice(f"{codec}: its latents are those of {twin}; no cross-sections of its own")
             continue
+        first = not any(other.ladder for other in seen)
         seen.append(found)
         records += _records(found)
-        for title, figure in _figures(found).items():
+        for title, figure in _figures(found, first).items():
             paths.append(folder / f"figure-{title}-{codec}.png")
             save(figure, paths[-1])
     if records:
@@ -169,11 +176,10 @@ def _levels(
 
 
 def _same(first: Sections, second: Sections) -> bool:
-    """Whether both codecs have one network: equal points, equal posteriors."""
-    if list(first.points) != list(second.points):
-        return False
-    pairs = zip(first.points.values(), second.points.values(), strict=True)
-    return all(
+    """Whether both codecs have one network: equal posteriors at the points that both have."""
+    shared = [point for point in first.points if point in second.points]
+    pairs = [(first.points[point], second.points[point]) for point in shared]
+    return bool(pairs) and all(
         len(a) == len(b)
         and all(np.array_equal(x.sample, y.sample) for x, y in zip(a, b, strict=True))
         for a, b in pairs
@@ -201,17 +207,16 @@ def _write_csv(records: Sequence[dict[str, Any]], path: Path) -> None:
 # -- pictures -------------------------------------------------------------------
 
 
-def _figures(found: Sections) -> dict[str, Figure]:
+def _figures(found: Sections, first: bool) -> dict[str, Figure]:
+    """By number; ``first``: no other model of several levels came before."""
     points = list(found.points)
-    middle, top = points[(len(points) - 1) // 2], points[-1]
-    figures = {
-        "3.1": _figure_3_1(found, middle),
-        "3.3": _figure_3_3(found, middle, "3.3"),
-    }
-    if top != middle:
-        figures["3.4"] = _figure_3_3(found, top, "3.4")
-    for number, point in enumerate(points, start=3):
-        figures[f"4.{number}"] = _figure_4(found, point, f"4.{number}")
+    middle = points[(len(points) - 1) // 2]
+    if not found.ladder:
+        return {"3.1": _figure_3_1(found, middle)}
+    number = "3.3" if first else "3.4"
+    figures = {number: _figure_3_3(found, middle, number)}
+    for at, point in enumerate(points, start=3):
+        figures[f"4.{at}"] = _figure_4(found, point, f"4.{at}")
     return figures
 
 

@@ -32,7 +32,7 @@ THEORETICAL = "_theoretical"
 _THESIS_COLOUR = "#111111"
 _THESIS_COLOURS = (_THESIS_COLOUR, "#8a6d3b", "#5b7f95")
 """Of the thesis's own models, those that have a theoretical curve."""
-_OTHER_STYLES = ("-", ":", "-.", (0, (1, 1)))
+_OTHER_STYLES = ("-", ":", "-.", (0, (8, 2)))
 """Of the curves that it drew beside them, in gray."""
 _COLUMNS = {"psnr": "psnr_dB", "ms_ssim": "ms_ssim_dB"}
 Records = list[dict[str, str]]
