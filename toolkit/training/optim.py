@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from toolkit.training.muon import Muon
 from toolkit.training.recipe import Optimizer
 
 
@@ -21,13 +22,17 @@ def _matrices(kernel: nn.Parameter, values: Tensor) -> list[Tensor]:
 class MixedOptimizer:
     """Orthogonalised momentum (Muon, Jordan et al. 2024) on kernels flattened to matrices.
 
-    ``torch.optim.Muon`` takes matrices only, so it is given views of the kernels as
-    (C_out, C_in k k). A kernel that feeds a pixel shuffle is four convolutions in one (its
+    Muon takes matrices, so it is given views of the kernels as (C_out, C_in k k). A kernel that feeds a pixel shuffle is four convolutions in one (its
     parameter says so by an attribute ``interleaved = 4``) and gives four matrices, which
     also takes a quarter of the time. Everything that is no kernel goes to Adam.
+
+    Arguments:
+        dtype: arithmetic of the orthogonalisation, that of the training pass.
     """
 
-    def __init__(self, model: nn.Module, options: Optimizer) -> None:
+    def __init__(
+        self, model: nn.Module, options: Optimizer, dtype: torch.dtype = torch.float32
+    ) -> None:
         self.options = options
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         kernels = [p for p in self.parameters if p.ndim == 4] if options.kernels == "muon" else []
@@ -39,10 +44,7 @@ class MixedOptimizer:
             (torch.optim.Adam(others, betas=options.betas), options.other_lr)
         ]
         if kernels:
-            muon = torch.optim.Muon(
-                self.matrices, momentum=0.95, weight_decay=0.0, adjust_lr_fn="original"
-            )
-            self.parts.append((muon, options.kernel_lr))
+            self.parts.append((Muon(self.matrices, dtype=dtype), options.kernel_lr))
 
     def clip_gradients(self) -> float:
         """Shorten the gradient to the norm ``clip``; returns its norm before."""
