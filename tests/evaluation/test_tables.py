@@ -16,7 +16,6 @@ from toolkit import notebook
 from toolkit_evaluation import EvaluationSettings, Table, evaluate
 from toolkit_evaluation.results.columns import columns_of
 from toolkit_evaluation.results.row import Row
-from toolkit_evaluation.results.terminal import print_table
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
 
 def printed(table: Table, width: int) -> str:
     file = io.StringIO()
-    print_table(Console(file=file, width=width), table, table.bd_rates())
+    table.print(Console(file=file, width=width))
     return file.getvalue()
 
 

@@ -208,14 +208,12 @@ def _report(
 ) -> None:
     from rich.console import Console
 
-    from toolkit_evaluation.results.terminal import print_table
-
     if json == "-":
         sys.stdout.buffer.write(table.to_json())
         sys.stdout.buffer.flush()
     else:
         wide = None if sys.stdout.isatty() else 80
-        print_table(Console(width=wide), table, table.bd_rates(anchor))
+        table.print(Console(width=wide), anchor)
     if json not in (None, "-"):
         from toolkit.format.files import write_bytes_atomically
 

@@ -22,9 +22,10 @@ def _matrices(kernel: nn.Parameter, values: Tensor) -> list[Tensor]:
 class MixedOptimizer:
     """Orthogonalised momentum (Muon, Jordan et al. 2024) on kernels flattened to matrices.
 
-    Muon takes matrices, so it is given views of the kernels as (C_out, C_in k k). A kernel that feeds a pixel shuffle is four convolutions in one (its
-    parameter says so by an attribute ``interleaved = 4``) and gives four matrices, which
-    also takes a quarter of the time. Everything that is no kernel goes to Adam.
+    Muon takes matrices, so it is given views of the kernels as (C_out, C_in k k). A kernel that
+    feeds a pixel shuffle is four convolutions in one (its parameter says so by an attribute
+    ``interleaved = 4``) and gives four matrices, which also takes a quarter of the time.
+    Everything that is no kernel goes to Adam.
 
     Arguments:
         dtype: arithmetic of the orthogonalisation, that of the training pass.

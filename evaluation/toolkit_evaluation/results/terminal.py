@@ -6,43 +6,45 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from toolkit_evaluation.results.columns import TIMES, columns_of
-from toolkit_evaluation.results.row import Mean
+from toolkit_evaluation.results.row import Mean, Row
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
     from toolkit_evaluation.results.bdrate import BDRate
-    from toolkit_evaluation.results.table import Table
 
 FAILURES_SHOWN = 10
 
 
-def print_table(console: Console, table: Table, bd_rates: Sequence[BDRate]) -> None:
-    """Means, BD-rates and failures of a run."""
-    for part in renderables(console.width, table, bd_rates):
-        console.print(part)
-
-
-def renderables(width: int, table: Table, bd_rates: Sequence[BDRate]) -> Iterator[RenderableType]:
-    """The same, part by part, in lines of at most ``width`` characters where numbers allow it."""
-    for columns in _tables(width, table):
-        yield _grid(table, columns)
+def renderables(
+    width: int,
+    rows: Sequence[Row],
+    means: Sequence[Mean],
+    metrics: Sequence[str],
+    bd_rates: Sequence[BDRate],
+) -> Iterator[RenderableType]:
+    """Means, BD-rates and failures of a run, part by part, in lines of at most ``width``
+    characters where numbers allow it."""
+    for columns in _tables(width, means, metrics):
+        yield _grid(means, columns)
         yield ""
     if any(bd.image is None for bd in bd_rates):
         yield _bd_grid(bd_rates)
-    yield from _problems(table)
+    yield from _problems(rows)
 
 
-def _tables(width: int, table: Table) -> list[dict[str, Callable[[Mean], str]]]:
+def _tables(
+    width: int, means: Sequence[Mean], metrics: Sequence[str]
+) -> list[dict[str, Callable[[Mean], str]]]:
     """The columns of one table, or of several where a line can't hold them all: times stay
     together, each table names the points, no number is cut."""
-    columns = columns_of(table.metrics)
+    columns = columns_of(metrics)
 
     def size(titles: Sequence[str]) -> int:
-        cells = [[title, *(columns[title](mean) for mean in table.means)] for title in titles]
+        cells = [[title, *(columns[title](mean) for mean in means)] for title in titles]
         return sum(2 + max(map(len, column)) for column in cells)
 
-    room = width - max([len("codec"), *(len(mean.codec) for mean in table.means)])
+    room = width - max([len("codec"), *(len(mean.codec) for mean in means)])
     found = [["point"]]
     units = [(title,) for title in columns if title not in ("point", *TIMES)]
     for unit in (*units, TIMES):
@@ -52,7 +54,7 @@ def _tables(width: int, table: Table) -> list[dict[str, Callable[[Mean], str]]]:
     return [{title: columns[title] for title in titles} for titles in found]
 
 
-def _grid(table: Table, columns: dict[str, Callable[[Mean], str]]) -> RenderableType:
+def _grid(means: Sequence[Mean], columns: dict[str, Callable[[Mean], str]]) -> RenderableType:
     from rich.table import Table as Grid
 
     grid = Grid(box=None, pad_edge=False, header_style="bold")
@@ -60,7 +62,7 @@ def _grid(table: Table, columns: dict[str, Callable[[Mean], str]]) -> Renderable
     for title in columns:
         grid.add_column(title.strip(), justify="right", no_wrap=True)
     last = None
-    for mean in table.means:
+    for mean in means:
         if last not in (None, mean.codec):
             grid.add_row()
         last = mean.codec
@@ -108,10 +110,10 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{value:+.1f} %"
 
 
-def _problems(table: Table) -> Iterator[RenderableType]:
+def _problems(rows: Sequence[Row]) -> Iterator[RenderableType]:
     from rich.text import Text
 
-    failures = table.failures
+    failures = [row for row in rows if not row.ok]
     if failures:
         yield Text(f"\n{len(failures)} failed", "bold red")
     for row in failures[:FAILURES_SHOWN]:
@@ -119,7 +121,7 @@ def _problems(table: Table) -> Iterator[RenderableType]:
         yield Text(f"  {row.image}, {row.codec}{at}: {row.error}")
     if len(failures) > FAILURES_SHOWN:
         yield f"  and {len(failures) - FAILURES_SHOWN} more, in the rows"
-    differing = [row for row in table.rows if row.matches_encoder is False]
+    differing = [row for row in rows if row.matches_encoder is False]
     if differing:
         head = f"\n{len(differing)} decoded to other pixels than the encoder had"
         rest = f", the first: {differing[0].image}, {differing[0].codec}"
