@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from toolkit.cli import main
+from toolkit_evaluation.run import sizes as bench
+
 
 def sizes(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "toolkit", "bench", "sizes", *arguments]
@@ -42,3 +45,23 @@ def test_sizes_that_are_none(text: str, tmp_path: Path) -> None:
     done = sizes(tmp_path, "--codec", "jpeg", "--megapixels", text)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_was_measured_before_an_interrupt_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = bench._measured
+
+    def interrupted(preset: str, size: float, arguments: list[str], threads: int) -> bench.SizeRow:
+        if arguments[0] == "decode":
+            raise KeyboardInterrupt
+        return measured(preset, size, arguments, threads)
+
+    monkeypatch.setattr(bench, "_measured", interrupted)
+    monkeypatch.setattr(
+        sys, "argv", ["toolkit", "bench", "sizes", "--codec", "jpeg", "--megapixels", "0.01"]
+    )
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 130
+    assert "encode" in capsys.readouterr().out

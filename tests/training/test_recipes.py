@@ -21,7 +21,7 @@ from toolkit.training.device import choose_precision
 from toolkit.training.export import export
 from toolkit.training.objective import RateDistortion, TrainingPass
 from toolkit.training.patches import Patches
-from toolkit.training.recipe import Objective, load_recipe
+from toolkit.training.recipe import Objective, Recipe, load_recipe
 from toolkit.training.shipped import find_recipe, shipped_recipes
 
 PLUGIN = """
@@ -111,6 +111,19 @@ def test_the_weight_of_the_rate_grows_linearly() -> None:
     loss = objective(beta=1, balance=1, kl_warmup=100)
     values = [float(loss(x, torch.zeros(1), result, t).value) for t in (0, 25, 100, 300)]
     assert values == pytest.approx([0, 0.25 * math.log(2), math.log(2), math.log(2)])
+
+
+@pytest.mark.parametrize(
+    ("given", "steps"),
+    [
+        ({}, 1000),
+        ({"start": {"weights": "w.safetensors"}}, 0),
+        ({"objective": {"kl_warmup": 7}}, 7),
+    ],
+)
+def test_the_growth_is_for_random_weights(given: dict[str, Any], steps: int) -> None:
+    values = {"model": "pln", "data": {"folder": "p"}, **given}
+    assert parse_options(Recipe, values, "test").objective.kl_warmup == steps
 
 
 def test_the_printed_loss_drives_gamma_to_gamma_inf_and_no_further() -> None:

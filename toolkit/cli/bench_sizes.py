@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from toolkit.cli import session
 from toolkit.cli.options import MaxMemory, MaxPixels
 from toolkit.cli.progress import progress
 from toolkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from toolkit_evaluation.run.sizes import SizeRow
 
 FAILED = 5
 
@@ -31,7 +34,8 @@ def sizes(
 ) -> None:
     """Time and peak memory of `encode` and `decode` by the size of the picture.
 
-    Each command runs in a process of its own. Exit status 5 if any failed.
+    Each command runs in a process of its own. Exit status 5 if any failed. What was measured
+    until Ctrl-C is printed.
     """
     from rich.console import Console
 
@@ -50,17 +54,19 @@ def sizes(
         arguments += ["--plugin", str(file)]
     if session().registry_file is not None:
         arguments += ["--registry", str(session().registry_file)]
+    rows: list[SizeRow] = []
     with progress(2 * len(codec) * len(found), "rows") as step:
-        rows = measure_sizes(
-            codec,
-            found,
-            threads,
-            arguments,
-            on_row=lambda row: step(f"{row.command} {row.preset} {row.megapixels:g}"),
-        )
-    write_json(sizes_json(rows), json)
-    if json != "-":
-        Console(width=None if sys.stdout.isatty() else 160).print(sizes_table(rows))
+
+        def keep(row: SizeRow) -> None:
+            rows.append(row)
+            step(f"{row.command} {row.preset} {row.megapixels:g}")
+
+        try:
+            measure_sizes(codec, found, threads, arguments, on_row=keep)
+        finally:
+            write_json(sizes_json(rows), json)
+            if json != "-":
+                Console(width=None if sys.stdout.isatty() else 160).print(sizes_table(rows))
     if any(row.error is not None for row in rows):
         raise typer.Exit(FAILED)
 

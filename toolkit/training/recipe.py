@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from msgspec import Meta, field
-from msgspec.structs import force_setattr
+from msgspec.structs import force_setattr, replace
 
 from toolkit.errors import InputError, UsageError
 from toolkit.options import Options, parse_options
@@ -19,6 +19,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Decay = Annotated[float, Meta(ge=0, lt=1)]
 
 LAMBDA_MIN, LAMBDA_MAX = 0.0018, 0.0483
+KL_WARMUP = 1000
 
 
 class Data(Options, frozen=True):
@@ -64,8 +65,9 @@ class Objective(Options, frozen=True):
     one that the thesis prints, ``D + gamma R`` (times lambda^(1 - balance)), whose gamma always
     falls, to ``least_scale``."""
     balance: Share = 0.5
-    kl_warmup: Annotated[int, Meta(ge=0)] = 1000
-    """Steps over which the weight of the rate grows linearly from 0 to 1."""
+    kl_warmup: Annotated[int, Meta(ge=0)] | None = None
+    """Steps over which the weight of the rate grows linearly from 0 to 1; None: 1,000 from random
+    weights, 0 where a run begins with weights, which the growth would spoil."""
 
     def __post_init__(self) -> None:
         if (self.laplace_scale or self.beta) and self.distortion != "mae":
@@ -211,6 +213,9 @@ class Recipe(Options, frozen=True):
     def __post_init__(self) -> None:
         if self.data.patches is not None and len(self.schedule.phases) > 1:
             raise ValueError("data.patches goes with a single phase of the schedule")
+        if self.objective.kl_warmup is None:
+            decided = replace(self.objective, kl_warmup=0 if self.start else KL_WARMUP)
+            force_setattr(self, "objective", decided)
 
 
 def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> Recipe:

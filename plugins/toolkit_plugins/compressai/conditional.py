@@ -14,7 +14,7 @@ from toolkit_plugins.compressai.rans import ALONE, rate_arguments
 from toolkit_plugins.hyperprior.coder import Floats, HyperTables, Integers, ScaleTable
 from toolkit_plugins.hyperprior.gaussian import GaussianModel, Latents, Prior
 from toolkit_plugins.hyperprior.images import from_network, padded, synthesise, to_network
-from toolkit_plugins.hyperprior.parameter_check import deterministic
+from toolkit_plugins.hyperprior.parameter_check import fixed_order
 
 if TYPE_CHECKING:
     from toolkit.codec.base import Pixels
@@ -37,7 +37,7 @@ class CompressAIModel(GaussianModel):
         self.network = network
         model = self.model = network.model
         self.has_means = network.architecture.startswith("mbt2018-mean")
-        with ALONE, deterministic():
+        with ALONE, fixed_order():
             arguments = rate_arguments(network, point)
             self.gain, self.hyper_step = _steps(model, arguments)
             self.tables = _tables(model.entropy_bottleneck)
@@ -49,7 +49,7 @@ class CompressAIModel(GaussianModel):
     def latents(self, rgb: Pixels) -> Latents:
         import torch
 
-        with deterministic():
+        with fixed_order():
             y = self.model.g_a(torch.from_numpy(to_network(rgb, self.step)))
             z = self.model.h_a(y if self.has_means else y.abs())[0].double()
         symbols = ((z - self.medians) / self.hyper_step).round().numpy()
@@ -63,7 +63,7 @@ class CompressAIModel(GaussianModel):
         import torch
 
         z_hat = torch.from_numpy(z).double() * self.hyper_step + self.medians
-        with deterministic():
+        with fixed_order():
             parameters = _in_float64(self.network)(z_hat[None])[0].numpy()
         if not self.has_means:
             return Prior(np.zeros_like(parameters), parameters * self.gain)

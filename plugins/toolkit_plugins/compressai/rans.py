@@ -12,7 +12,7 @@ from toolkit.format.container import BadStream
 from toolkit_plugins.compressai.checkpoints import Network
 from toolkit_plugins.compressai.parameter_check import ParameterCheck
 from toolkit_plugins.hyperprior.images import synthesise
-from toolkit_plugins.hyperprior.parameter_check import deterministic
+from toolkit_plugins.hyperprior.parameter_check import fixed_order
 
 _LEAST_BYTES = 8
 _PAST_END_BYTES = 40
@@ -47,7 +47,7 @@ def compress(network: Network, image: Any, point: float) -> Coded:
     """
     import torch
 
-    with ALONE, deterministic():
+    with ALONE, fixed_order():
         arguments = rate_arguments(network, point)
         agreement = ParameterCheck(network.model)
         with agreement.watching():
@@ -78,7 +78,7 @@ def decompress(
     strings = [
         [safe_to_read(string, count)] for string, count in zip(coded.strings, counts, strict=False)
     ]
-    with ALONE, deterministic():
+    with ALONE, fixed_order():
         arguments = rate_arguments(network, point)
         agreement = ParameterCheck(model, coded.digest, channels * latents)
         with agreement.watching():

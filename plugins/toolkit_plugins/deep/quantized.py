@@ -44,7 +44,7 @@ from toolkit_plugins.deep.model import DeepPLN
 from toolkit_plugins.hyperprior.codec import scale_table
 from toolkit_plugins.hyperprior.coder import LARGEST_SYMBOL, decode_gaussian, encode_gaussian
 from toolkit_plugins.hyperprior.model import rounded
-from toolkit_plugins.hyperprior.parameter_check import HASH_BYTES, deterministic, refuse_mismatch
+from toolkit_plugins.hyperprior.parameter_check import HASH_BYTES, fixed_order, refuse_mismatch
 
 if TYPE_CHECKING:
     from toolkit.codec.base import Pixels
@@ -188,7 +188,7 @@ class QuantizedLadderCodec(ContainerCodec):
     def encode_rgb(self, rgb: Pixels, point: float, room: Room | None = None) -> Payload:
         assert self.spec.model is not None
         steps = round(point * RATE_STEPS)
-        with deterministic():
+        with fixed_order():
             network = load_quantized(self.spec.model, self.weights)
             check_memory(rgb.shape[0], rgb.shape[1], partial(network.memory, encoding=True))
             levels, shown = network.quantize(rgb, steps / RATE_STEPS)
@@ -219,7 +219,7 @@ class QuantizedLadderCodec(ContainerCodec):
         check_memory(container.height, container.width, network.memory)
         rate, expected, streams = _streams(container, network.model.depth)
         table, digest = scale_table(), hashlib.blake2b(digest_size=HASH_BYTES)
-        with deterministic():
+        with fixed_order():
             ladder = network.restore(container.height, container.width, rate)
             scale = next(ladder)
             for data in streams:

@@ -26,7 +26,7 @@ from toolkit_plugins.hyperprior.images import (
     to_network,
 )
 from toolkit_plugins.hyperprior.latent_codec import LatentCodec, LatentOptions
-from toolkit_plugins.hyperprior.parameter_check import deterministic
+from toolkit_plugins.hyperprior.parameter_check import fixed_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,7 +138,7 @@ class HyperpriorModel(GaussianModel):
             piece = torch.from_numpy(to_floats(tile.crop(image).numpy()))
             return n.features(piece, self.blend)
 
-        with deterministic():
+        with fixed_order():
             pieces = ((tile, (features(tile),)) for tile in self._tiles(*image.shape[2:]))
             y, z = n.latents(*gathered(pieces), self.blend)
         return Latents(y[0].double().numpy(), self.tables.clip(z[0].round().numpy()))
@@ -166,7 +166,7 @@ class HyperpriorModel(GaussianModel):
 
         rows, columns = self._grid(height, width)
         networks, blend = self._prior
-        with deterministic():
+        with fixed_order():
             mean, log_scale = networks(torch.from_numpy(z).double()[None], blend)
         mean, log_scale = (t[0, :, :rows, :columns].double().numpy() for t in (mean, log_scale))
         return Prior(mean, np.exp(np.clip(log_scale, -10, 10)))

@@ -30,7 +30,7 @@ def refuse_mismatch(found: bytes, expected: bytes) -> None:
 
 
 @contextlib.contextmanager
-def deterministic() -> Iterator[None]:
+def fixed_order() -> Iterator[None]:
     """No gradients, and one thread: sums are added up in the same order every time."""
     import torch
 
