@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from toolkit.errors import UsageError
@@ -209,6 +209,7 @@ def test_guesses_that_are_wrong_for_channels_and_tiles_are_corrected(wrong: int)
     st.integers(0, 127),
     st.booleans(),
 )
+@example((3, 6, 1), 547461835, -5.853138946351379, 14, True)  # wants more than the largest scale
 @settings(max_examples=100, deadline=None)
 def test_decoder_repeats_the_encoder(shape, seed: int, log_r: float, spread: int, refine: bool):
     generator = np.random.default_rng(seed)

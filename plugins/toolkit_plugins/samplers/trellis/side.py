@@ -168,7 +168,7 @@ def choose_side(
     scale = round(2**SCALE_BITS * multiple * wanted / sends) if sends > 0 else 0
     precision = SCALE_BITS if layout == 1 else _ROUGHLY
     unsent = SCALE_BITS - precision
-    scale = min(-(-scale >> unsent) << unsent, LARGEST_SCALE)
+    scale = min(-(-scale >> unsent), LARGEST_SCALE >> unsent) << unsent
     return Side(profile, scale, np.concatenate(places), np.concatenate(shifts), layout, precision)
 
 
