@@ -275,7 +275,8 @@ def test_errors_stay_until_a_retry_is_asked_for(workspace, monkeypatch):
     monkeypatch.setattr(evaluation_plugin, "RAISES", -1)
     encoded(workspace)
     plugins = load_plugins([PLUGIN])
-    sys.modules[module_name(PLUGIN)].RAISES = -1  # mended
+    # mended: in the module that was loaded from the file, which later tests load again
+    monkeypatch.setattr(sys.modules[module_name(PLUGIN)], "RAISES", -1)
     settings = EvaluationSettings(points=[8], out=workspace / "results")
     again = replace(settings, retry_errors=True)
     assert len(evaluate("grid", "images", settings, plugins=plugins).failures) == 1

@@ -31,7 +31,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
 
 def printed(table: Table, width: int) -> str:
     file = io.StringIO()
-    table.print(Console(file=file, width=width))
+    Console(file=file, width=width).print(table)
     return file.getvalue()
 
 

@@ -55,15 +55,13 @@ def sizes(
     if session().registry_file is not None:
         arguments += ["--registry", str(session().registry_file)]
     rows: list[SizeRow] = []
-    with progress(2 * len(codec) * len(found), "rows") as step:
-
-        def keep(row: SizeRow) -> None:
-            rows.append(row)
-            step(f"{row.command} {row.preset} {row.megapixels:g}")
-
-        try:
-            measure_sizes(codec, found, threads, arguments, on_row=keep)
-        finally:
+    try:
+        with progress(2 * len(codec) * len(found), "rows") as step:
+            for row in measure_sizes(codec, found, threads, arguments):
+                rows.append(row)
+                step(f"{row.command} {row.preset} {row.megapixels:g}")
+    finally:
+        if rows:
             write_json(sizes_json(rows), json)
             if json != "-":
                 Console(width=None if sys.stdout.isatty() else 160).print(sizes_table(rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -213,7 +214,7 @@ def _report(
         sys.stdout.buffer.flush()
     else:
         wide = None if sys.stdout.isatty() else 80
-        table.print(Console(width=wide), anchor)
+        Console(width=wide).print(replace(table, anchor=anchor or table.anchor))
     if json not in (None, "-"):
         from toolkit.format.files import write_bytes_atomically
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from toolkit_evaluation.results.row import Mean, Row, means_of
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.console import Console, ConsoleOptions, RenderResult
 
     from toolkit_evaluation.results.bdrate import BDRate
     from toolkit_evaluation.results.reference import Reference
@@ -112,19 +112,11 @@ class Table:
         Console(width=80, file=text, color_system=None, force_jupyter=False).print(self)
         return text.getvalue().rstrip()
 
-    def print(self, console: Console, anchor: str | None = None) -> None:
-        """Means, BD-rates against ``anchor`` (None: the table's) and failures, as wide as the
-        console."""
-        for part in self._renderables(console.width, anchor):
-            console.print(part)
-
-    def _renderables(self, width: int, anchor: str | None) -> Iterator[RenderableType]:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from toolkit_evaluation.results.terminal import renderables
 
-        yield from renderables(width, self.rows, self.means, self.metrics, self.bd_rates(anchor))
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from self._renderables(options.max_width, None)
+        width = options.max_width
+        yield from renderables(width, self.rows, self.means, self.metrics, self.bd_rates())
 
     def _repr_html_(self) -> str:
         """The means, and how many failed, as a notebook shows them."""

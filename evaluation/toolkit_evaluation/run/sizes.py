@@ -11,7 +11,7 @@ import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,9 +57,8 @@ def measure_sizes(
     megapixels: Sequence[float],
     threads: int = 1,
     arguments: Sequence[str] = (),
-    on_row: Callable[[SizeRow], None] = lambda row: None,
-) -> list[SizeRow]:
-    """A row for each preset, size and command; what fails is a row that says so.
+) -> Iterator[SizeRow]:
+    """A row for each preset, size and command, as soon as it is there; what fails says so.
 
     Arguments:
         presets: Names in the registry.
@@ -67,7 +66,6 @@ def measure_sizes(
         threads: Of the processes' numerical libraries.
         arguments: Handed to every command, as ``--registry FILE`` or ``--max-pixels N``.
     """
-    rows = []
     with tempfile.TemporaryDirectory() as folder:
         for size in megapixels:
             picture = Path(folder) / "picture.png"
@@ -79,13 +77,11 @@ def measure_sizes(
                     row = _measured(preset, size, [*command, "--force", *arguments], threads)
                     if coded.exists():
                         row = msgspec.structs.replace(row, bytes=coded.stat().st_size)
-                    rows.append(row)
-                    on_row(row)
+                    yield row
                     if row.error is not None:
                         break
                 coded.unlink(missing_ok=True)
                 decoded.unlink(missing_ok=True)
-    return rows
 
 
 def draw(megapixels: float, path: str) -> None:
