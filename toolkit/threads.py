@@ -6,10 +6,36 @@ import os
 import sys
 from functools import cache
 
+VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+"""What numerical libraries read when they are loaded."""
+
+
+def set_threads(threads: int | None) -> None:
+    """Bound the threads of this process's networks, samplers and numerical libraries; None
+    leaves them alone.
+
+    Libraries not yet loaded, samplers and child processes go by environment variables; of the
+    libraries that are loaded, only torch takes another number.
+    """
+    if threads is None:
+        return
+    os.environ.update(dict.fromkeys(VARIABLES, str(threads)))
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def environment_with_threads(threads: int | None) -> dict[str, str]:
+    """Environment variables for a process that has so many threads from the first library it
+    loads; None leaves them alone."""
+    bounds = {} if threads is None else dict.fromkeys(VARIABLES, str(threads))
+    return {**os.environ, **bounds}
+
 
 def threads_allowed() -> int:
-    """What ``OMP_NUM_THREADS`` says, by which several processes share the processors (the
-    harness sets it for its workers); else ``processors``. At least 1."""
+    """What ``OMP_NUM_THREADS`` says, by which several processes share the processors
+    (``set_threads`` sets it); else ``processors``. At least 1."""
     text = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, int(text)) if text.isdecimal() else processors()
 

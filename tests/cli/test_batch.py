@@ -16,6 +16,7 @@ from PIL import Image
 
 Run = Callable[..., tuple[int, str, str]]
 JPEG = ("--codec", "jpeg")
+GRID = Path(__file__).parents[1] / "support" / "evaluation_plugin.py"  # notes its threads
 
 
 @pytest.fixture
@@ -64,6 +65,19 @@ def test_workers_make_the_same_files(run: Run, photos: Path, tmp_path: Path) -> 
         command = ("encode", photos, *JPEG, "--out", tmp_path / str(workers))
         assert run(*command, "--workers", workers)[0] == 0
     assert files(tmp_path / "1") == files(tmp_path / "2")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_threads_bound_all_that_computes(
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    monkeypatch.setenv("GRID_PROCESSES", str(tmp_path / "processes"))
+    command = ("encode", photos, "--codec", "grid", "--out", tmp_path / "coded")
+    assert run("--plugin", GRID, *command, "--workers", workers, "--threads", 2)[0] == 0
+    notes = [line.split() for line in (tmp_path / "processes").read_text().splitlines()]
+    assert [threads for _, _, threads, _ in notes] == ["2"] * 4
+    assert len({process for _, process, _, _ in notes}) <= workers
 
 
 @pytest.mark.parametrize("workers", [1, 2])

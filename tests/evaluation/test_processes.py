@@ -26,8 +26,7 @@ from msgspec.structs import replace
 from PIL import Image
 
 from toolkit.errors import MissingError, UsageError
-from toolkit.threads import processors
-from toolkit_evaluation.run.threads import VARIABLES
+from toolkit.threads import VARIABLES, processors
 
 __all__ = ["workspace"]  # a fixture
 

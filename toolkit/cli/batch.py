@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from toolkit.cli import Session, busy, print_json, say, session, tell
-from toolkit.cli.options import set_threads
 from toolkit.cli.streams import STANDARD, input_name
 from toolkit.errors import InputError, ToolkitError, UsageError
 from toolkit.format.limits import current_limits, limited
+from toolkit.threads import processors, set_threads
 
 _WATCH_SECONDS = 0.5
 _FAILURES = 5
@@ -162,7 +162,7 @@ def _results(
         return
     here, limits = session(), current_limits()
     pixels = limits.pixels if limits.pixels_per_byte is None else None
-    threads = threads or max(1, (os.cpu_count() or 1) // workers)
+    threads = threads or max(1, processors() // workers)
     settings = (here.plugin_files, here.registry_file, threads, pixels, limits.memory, os.getpid())
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _prepare, settings)
     try:

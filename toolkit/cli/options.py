@@ -36,7 +36,7 @@ DeviceOption = Annotated[
         help="Where networks run; auto takes a GPU where there is one. Any decodes any file."
     ),
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the networks.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of each process.")]
 OutputFolder = Annotated[
     Path | None,
     typer.Option(metavar="FOLDER", help="Write all outputs there; all arguments are inputs then."),
@@ -93,14 +93,6 @@ def presets_with_options(
 def split_names(texts: Iterable[str]) -> list[str]:
     """The names in ``a,b`` and ``c``, each once."""
     return list(dict.fromkeys(name.strip() for text in texts for name in text.split(",")))
-
-
-def set_threads(threads: int | None) -> None:
-    """Use this many threads in the networks."""
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
 
 
 def set_limits(max_pixels: int | None, max_memory: str | None) -> None:

@@ -17,9 +17,9 @@ from msgspec.structs import replace
 
 from toolkit.errors import MissingError
 from toolkit.packages import not_installed
+from toolkit.threads import set_threads
 from toolkit_evaluation.results.row import Row
 from toolkit_evaluation.run.settings import EvaluationSettings
-from toolkit_evaluation.run.threads import set_threads
 from toolkit_evaluation.run.worker import Job, Worker
 
 CONNECT_S = 10

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from toolkit.environment import processor_name
-from toolkit_evaluation.run.threads import VARIABLES
+from toolkit.threads import VARIABLES
 
 if TYPE_CHECKING:
     from toolkit.plugin.loader import Plugins

@@ -20,8 +20,8 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
 
+from toolkit.threads import environment_with_threads
 from toolkit_evaluation.run.interrupts import interrupts_held, leave_interrupts_to_parent
-from toolkit_evaluation.run.threads import environment_with_threads
 
 ATTEMPTS = 2
 """Times that work is tried when its process dies (not when it fails: that is a result)."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from toolkit_evaluation.run.threads import environment_with_threads
+from toolkit.threads import environment_with_threads
 
 if TYPE_CHECKING:
     from rich.table import Table
