@@ -83,7 +83,7 @@ class Trainer:
         training_pass = cast(TrainableModel, model).training_pass
         self.training_pass = torch.compile(training_pass) if recipe.compile else training_pass
         self.batches = Batches(self.crops, recipe.seed, self.processes, self.device)
-        self.optimizer = MixedOptimizer(self.parts, recipe.optimizer, self.dtype)
+        self.optimizer = MixedOptimizer(self.parts, recipe.optimizer)
         self.guard = StepGuard(recipe.guard)
         self.schedule = RunSchedule(recipe.schedule)
         self.step, self.seconds, self.clock = 0, 0.0, StepClock()

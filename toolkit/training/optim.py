@@ -26,14 +26,9 @@ class MixedOptimizer:
     feeds a pixel shuffle is four convolutions in one (its parameter says so by an attribute
     ``interleaved = 4``) and gives four matrices, which also takes a quarter of the time.
     Everything that is no kernel goes to Adam.
-
-    Arguments:
-        dtype: arithmetic of the orthogonalisation, that of the training pass.
     """
 
-    def __init__(
-        self, model: nn.Module, options: Optimizer, dtype: torch.dtype = torch.float32
-    ) -> None:
+    def __init__(self, model: nn.Module, options: Optimizer) -> None:
         self.options = options
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         kernels = [p for p in self.parameters if p.ndim == 4] if options.kernels == "muon" else []
@@ -45,7 +40,7 @@ class MixedOptimizer:
             (torch.optim.Adam(others, betas=options.betas), options.other_lr)
         ]
         if kernels:
-            self.parts.append((Muon(self.matrices, dtype=dtype), options.kernel_lr))
+            self.parts.append((Muon(self.matrices), options.kernel_lr))
 
     def clip_gradients(self) -> float:
         """Shorten the gradient to the norm ``clip``; returns its norm before."""
