@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolkit.plugin.loader import Plugins, load_plugins
+from toolkit.plugin.loader import Plugins, installed_plugins
 from toolkit.plugin.presets import load_registry, open_codec
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def load(
     Raises UnknownName or UsageError for names and options that aren't right, and MissingError
     for what isn't installed.
     """
-    plugins = plugins or load_plugins()
+    plugins = plugins or installed_plugins()
     presets = load_registry(plugins, Path(registry) if registry else None)
     return open_codec(plugins, presets.preset(preset, options), device)
 

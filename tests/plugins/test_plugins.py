@@ -10,9 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from faulty_plugins import FAULTY, HEAD
 
+import toolkit
 from toolkit.cli import main
 from toolkit.errors import MissingError, UnknownName
 from toolkit.plugin.hookspecs import hookimpl
@@ -191,3 +193,16 @@ def test_listing_imports_little(arguments: list[str], unwanted: set[str]) -> Non
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_is_installed_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for each file: that takes many times as long as to decode a small one."""
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    data = toolkit.load("jpeg").encode(pixels, 50).data
+
+    def again(group: str) -> None:
+        raise AssertionError(f"{group} looked for again")
+
+    monkeypatch.setattr("importlib.metadata.entry_points", again)
+    assert toolkit.decode(data).shape == pixels.shape
+    assert toolkit.load("jpeg").encode(pixels, 50).data == data

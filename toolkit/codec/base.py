@@ -190,9 +190,9 @@ class Codec(ABC):
     def plugins(self) -> Plugins:
         """All plugins, for codecs made of other plugins' parts (samplers)."""
         if self._plugins is None:
-            from toolkit.plugin.loader import load_plugins
+            from toolkit.plugin.loader import installed_plugins
 
-            self._plugins = load_plugins()
+            self._plugins = installed_plugins()
         return self._plugins
 
     def encode(self, image: ImageLike, point: float) -> Encoded:

@@ -15,7 +15,7 @@ from toolkit.format.container import (
     read_beginning,
     read_container,
 )
-from toolkit.plugin.loader import load_plugins
+from toolkit.plugin.loader import installed_plugins
 
 if TYPE_CHECKING:
     from toolkit.plugin.loader import Plugins
@@ -55,7 +55,7 @@ def decode_file(
 
     Raises a ``container.BadFile`` (all with one base class) for a file that can't be decoded.
     """
-    settings, plugins = settings or DecodeSettings(), plugins or load_plugins()
+    settings, plugins = settings or DecodeSettings(), plugins or installed_plugins()
     if not is_container(data):
         return codec_of_native_file(data, plugins).decode(data, settings)
     container = read_beginning(data) if settings.partial else read_container(data)

@@ -17,7 +17,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -251,6 +251,15 @@ def load_plugins(files: Sequence[Path] = ()) -> Plugins:
             raise MissingError(f"{file}: no such plugin file")
         plugins.add(file.stem, str(file), partial(_load_file, file))
     return plugins
+
+
+@cache
+def installed_plugins() -> Plugins:
+    """Built-ins and entry points, loaded once in a process: for functions that are given none.
+
+    To find and read what is installed takes longer than to decode a small file.
+    """
+    return load_plugins()
 
 
 def _built_ins() -> Iterable[tuple[str, str]]:

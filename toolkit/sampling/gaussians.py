@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import math
 import zlib
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,7 +82,7 @@ def encode_gaussians(
         scale: of the posterior, a standard deviation, above 0.
         prior_mean: of the prior p, which the decoder knows.
         prior_scale: of the prior, above 0.
-        sampler: name of a coded sampler: ``toolkit.plugin.loader.load_plugins().samplers``.
+        sampler: name of a coded sampler: ``toolkit.plugin.loader.installed_plugins().samplers``.
         seed: of the random numbers that encoder and decoder share, 0 to 2^32 - 1. The same
             arguments give the same bytes.
         channel_axis: axis along which the KL differs most (channels of a convolution, units of a
@@ -155,11 +154,10 @@ def decode_gaussians(
     return _of_prior(c, prior_mean, prior_scale)
 
 
-@cache
 def _installed() -> Plugins:
-    from toolkit.plugin.loader import load_plugins
+    from toolkit.plugin.loader import installed_plugins
 
-    return load_plugins()
+    return installed_plugins()
 
 
 # -- arrays and tensors ---------------------------------------------------------------
