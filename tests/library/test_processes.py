@@ -71,7 +71,10 @@ SETS = {
     "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
     "sse41": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
 }
-"""What torch and oneDNN may use of the processor; what it hasn't changes nothing."""
+"""What torch and oneDNN may use of the processor. Told to use what it hasn't, torch crashes."""
+for name, instructions in (("avx512", "avx512_f"), ("avx2", "avx2")):
+    if not torch.cpu.get_capabilities().get(instructions):
+        del SETS[name]
 
 
 def run(program: str, *arguments: str, **environment: str) -> str:
@@ -121,20 +124,25 @@ def test_deterministic_rows_are_results_of_their_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", ["pln-fast", "pln-isgs", "hyperprior", "hyperprior-greedy"])
+@pytest.mark.parametrize(
+    "preset", ["pln-fast", "deep-pln-fast", "pln-isgs", "hyperprior", "hyperprior-greedy"]
+)
 def test_files_of_every_instruction_set_decode_under_every_other(
     preset: str, tmp_path: Path
 ) -> None:
     """All pairs of instruction sets, precisions and threads: pixels within 1, in bfloat16 3."""
-    files: dict[str, str] = {}
+    files: dict[bytes, str] = {}
     for name, variables in SETS.items():
         for fixed in ("no", "yes"):
             found = [tmp_path / f"{name}-{fixed}-{threads}.qf" for threads in (1, 2)]
             for threads, path in zip("12", found, strict=True):
                 run(WRITE, preset, fixed, threads, str(path), **variables)
-            assert found[0].read_bytes() == found[1].read_bytes()
-            files[f"{name}-{fixed}"] = str(found[0])
-    assert len(files) == 2 * len(SETS)
+            one, two = (path.read_bytes() for path in found)
+            print(
+                f"{preset} {name} {fixed}: {'equal' if one == two else 'another'} file by 2 threads"
+            )
+            assert one == two or fixed == "no"
+            files |= {one: str(found[0]), two: str(found[1])}
     first: dict[str, np.ndarray] = {}
     for name, variables in SETS.items():
         out = tmp_path / f"{name}.npz"
