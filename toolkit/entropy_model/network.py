@@ -36,8 +36,11 @@ _PROCESS = 7 * 2**27
 """Bytes of a process with its libraries, weights, and a tile on its way through the networks."""
 _PIXEL = 3
 """Bytes a pixel: the picture."""
-_ENCODED, _REFINED, _DECODED = 8, 120, 6
+_ENCODED, _DECODED = 14, 6
 """Bytes a latent element. Measured with ``toolkit bench sizes``: docs/reliability.md."""
+_OFFSET, _REFINED = 2, 120
+"""Besides, where the posterior is refined, a latent element of the picture, and of the largest of
+the pieces in which that is done."""
 T = TypeVar("T")
 
 
@@ -147,9 +150,18 @@ class LadderNetwork:
             encoding: Whether it codes.
             refined: Whether it refines the posterior for the picture before.
         """
-        elements = sum(math.prod(shape) for shape in self.model.shapes(self.padded(height, width)))
-        each = (_REFINED if refined else _ENCODED) if encoding else _DECODED
-        return _PROCESS + _PIXEL * height * width + each * elements
+        size = self.padded(height, width)
+        bytes_ = _PROCESS + _PIXEL * height * width
+        bytes_ += (_ENCODED if encoding else _DECODED) * self._elements(size)
+        if encoding and refined:
+            from toolkit.entropy_model.refinement import largest_piece
+
+            bytes_ += _OFFSET * self._elements(size)
+            bytes_ += _REFINED * self._elements(largest_piece(self.model, size))
+        return bytes_
+
+    def _elements(self, size: Size) -> int:
+        return sum(math.prod(shape) for shape in self.model.shapes(size))
 
     def _rate(self, rate: float) -> Tensor:
         return torch.tensor([rate], dtype=self.dtype, device=self.device)

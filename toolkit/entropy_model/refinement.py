@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from toolkit.entropy_model.base import Gaussian, Level, Size, State, kl_bits
+from toolkit.entropy_model.base import Gaussian, LadderModel, Level, Size, State, kl_bits
 from toolkit.entropy_model.network import arithmetic, encoder_dtype, tensor_of
 from toolkit.entropy_model.tiles import Tile, tiles, trim
 from toolkit.entropy_model.walk import Walk, mirrored
@@ -198,8 +198,7 @@ class EncoderRefinement:
         if self.objective.laplace_scale is not None:  # the likelihood, but for its constant
             self.weight /= LN2 * self.objective.laplace_scale
         self.steps = steps_by_level(self.descent.steps, walk.model.depth)
-        margin = walk.model.reach_below(max(0, walk.model.depth - 2))
-        self.pieces = list(tiles(walk.size, walk.model.stride, PIECE, margin))
+        self.pieces = pieces(walk.model, walk.size)
         self.descents = [self.descent, *(Descent(self.descent.steps) for _ in self.pieces[1:])]
         self.several = len(self.pieces) > 1
         dtype = torch.float16 if self.several else walk.rate.dtype
@@ -253,6 +252,16 @@ class EncoderRefinement:
         """Normal noise, shaped as ``like``; other numbers with each call."""
         noise = self.random.standard_normal(tuple(like.shape), "float32")
         return torch.from_numpy(noise).to(like.device, like.dtype)
+
+
+def pieces(model: LadderModel, size: Size) -> list[Tile]:
+    """In which a padded picture is refined, each by itself."""
+    return list(tiles(size, model.stride, PIECE, model.reach_below(max(0, model.depth - 2))))
+
+
+def largest_piece(model: LadderModel, size: Size) -> Size:
+    """With its margins."""
+    return max((p.outer_size for p in pieces(model, size)), key=lambda s: s.height * s.width)
 
 
 def steps_by_level(steps: int, depth: int) -> list[int]:

@@ -88,7 +88,10 @@ def encode_ladder(
 
     Arguments:
         worth: Nothing is sent of a level where that costs the evidence lower bound fewer bits than
-            this, against an exact sample for its KL divergence; None: all are sent.
+            this, against an exact sample for its KL divergence; None: all are sent. But a level
+            is sent where its prior's mean is likelier than exact samples are by more than this:
+            there it is like none of them, and what is made of it may be like nothing that the
+            levels below know.
         rates: Guesses each level's rates; None: samplers are told none.
     """
     levels: list[CodedLevel] = []
@@ -98,7 +101,7 @@ def encode_ladder(
         nonlocal seconds
         start = time.perf_counter()
         kl = _total_kl_bits(target)
-        skipped = worth is not None and _bits_lost_at_mean(target) < worth
+        skipped = worth is not None and -worth - kl < _bits_lost_at_mean(target) < worth
         if skipped:
             coded = CodedSample(b"", np.zeros_like(target.d))
         else:
