@@ -38,7 +38,7 @@ _PIXEL = 3
 """Bytes a pixel: the picture."""
 _ENCODED, _DECODED = 14, 6
 """Bytes a latent element. Measured with ``toolkit bench sizes``: docs/reliability.md."""
-_OFFSET, _REFINED = 2, 150
+_OFFSET, _REFINED = 2, 200
 """Besides, where the posterior is refined, a latent element of the picture, and of the largest of
 the pieces in which that is done."""
 T = TypeVar("T")
