@@ -43,12 +43,12 @@ from toolkit.format.errors import (
 )
 from toolkit.format.limits import current_limits
 from toolkit.format.varint import Fields, block, varint
+from toolkit.plugin.loader import Plugins, installed_plugins
 from toolkit.sampling.array_layout import choose_layout, pack_layout, read_layout
 from toolkit.sampling.choice import SamplerChoice, pack_choice, read_choice
 from toolkit.sampling.randomness import SharedRandom
 
 if TYPE_CHECKING:
-    from toolkit.plugin.loader import Plugins
     from toolkit.sampling.contract import Array
 
 MAGIC = b"\x89G"
@@ -102,7 +102,7 @@ def encode_gaussians(
     if not 0 <= seed < MOST_SEEDS:
         raise UsageError(f"seed: 0 to 2^32 - 1, not {seed}")
     choice = SamplerChoice.from_options(
-        plugins or _installed(), {"sampler": sampler, **options}, "encode_gaussians"
+        plugins or installed_plugins(), {"sampler": sampler, **options}, "encode_gaussians"
     )
     d, r = _standardised(*(_as_numpy(x) for x in (mean, scale, prior_mean, prior_scale)))
     layout = choose_layout(d, r, channel_axis)
@@ -149,15 +149,9 @@ def decode_gaussians(
     if seed >= MOST_SEEDS:
         raise BadHeader(f"a seed of {seed}; get a fresh copy")
     tag = _tag(fields.bytes(min(fields.number(), _LONGEST_TAG)))
-    choice, stream = read_choice(plugins or _installed(), tag, body[fields.at :])
+    choice, stream = read_choice(plugins or installed_plugins(), tag, body[fields.at :])
     c = layout.from_level(choice.build().decode(stream, layout.level, SharedRandom(seed, 0)))
     return _of_prior(c, prior_mean, prior_scale)
-
-
-def _installed() -> Plugins:
-    from toolkit.plugin.loader import installed_plugins
-
-    return installed_plugins()
 
 
 # -- arrays and tensors ---------------------------------------------------------------
